@@ -1,0 +1,139 @@
+"""The description of an application: its services, and how a scope follows a request inside it.
+
+Without a description the conventions of REST hold, so every field but a service's name has a default. What it does
+not promise: that the application really propagates what its carriers say; that is for a trial to show.
+"""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, Field, StringConstraints, model_validator
+
+from cheops.documents import Document, read_document
+
+HeaderName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9!#$%&'*+.^_`|~-]+$")]
+Port = Annotated[int, Field(ge=1, le=65535)]
+
+
+def _service_name(name: str) -> str:
+    if not name or not name[0].isalnum() or not all(c.isascii() and (c.isalnum() or c in "_.-") for c in name):
+        raise ValueError(
+            "a service's name is made of letters, digits, '_', '.' and '-', and begins with one of the first two"
+        )
+    if name.lower() == "prime":
+        raise ValueError("'prime' means something else in a scope; give the service another name")
+    return name.lower()
+
+
+ServiceName = Annotated[str, AfterValidator(_service_name)]
+
+
+class HeaderCarrier(Document):
+    """X-Scope itself: for services that pass every header on."""
+
+    kind: Literal["header"]
+
+
+class BaggageCarrier(Document):
+    """The member `scope` of W3C baggage: for services that are traced with OpenTelemetry."""
+
+    kind: Literal["baggage"]
+
+
+class RequestIdCarrier(Document):
+    """The request id that the application propagates; the bindings ride inside its UUID."""
+
+    kind: Literal["request-id"]
+    header: HeaderName
+    format: str = "{uuid}"
+
+    @model_validator(mode="after")
+    def _has_one_uuid(self) -> "RequestIdCarrier":
+        if self.format.count("{uuid}") != 1:
+            raise ValueError("format needs '{uuid}' once, such as 'req-{uuid}'")
+        return self
+
+    @property
+    def around(self) -> tuple[str, str]:
+        """What stands before and after the UUID."""
+        before, _, after = self.format.partition("{uuid}")
+        return before, after
+
+
+class TokenSuffixCarrier(Document):
+    """A suffix on the user's token, cut off again before the services of `cut_at` see it."""
+
+    kind: Literal["token-suffix"]
+    headers: tuple[HeaderName, ...] = Field(min_length=1)
+    separator: str = Field(default="!", min_length=1, pattern=r"^[!#$%&'*+.^_`|~,;:=@?/-]+$")
+    cut_at: tuple[ServiceName, ...] = ()
+
+
+Carrier = HeaderCarrier | BaggageCarrier | RequestIdCarrier | TokenSuffixCarrier
+
+
+class Service(Document):
+    """One service of the application. `number` is what a request id carries; all sites must agree on it."""
+
+    number: int | None = Field(default=None, ge=1, le=62)
+    aliases: tuple[ServiceName, ...] = ()
+    port: Port | None = None
+    backend_port: Port | None = None
+    upgrades: tuple[str, ...] = ()
+
+
+class Application(Document):
+    """An application: its services by type, and its carriers in the order in which they are looked at."""
+
+    application: str = "application"
+    carriers: tuple[Annotated[Carrier, Field(discriminator="kind")], ...] = (
+        HeaderCarrier(kind="header"),
+        BaggageCarrier(kind="baggage"),
+    )
+    services: dict[ServiceName, Service] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _names_are_clear(self) -> "Application":
+        owner: dict[str, str] = {}
+        for name, service in self.services.items():
+            for word in {name, *service.aliases}:
+                if word in owner:
+                    raise ValueError(f"'{word}' names both {owner[word]} and {name}; a name has one meaning")
+                owner[word] = name
+        numbers = [service.number for service in self.services.values() if service.number is not None]
+        if len(numbers) != len(set(numbers)):
+            raise ValueError("two services have the same number; each needs one of its own")
+        return self
+
+    @model_validator(mode="after")
+    def _carriers_are_clear(self) -> "Application":
+        kinds = [carrier.kind for carrier in self.carriers]
+        if len(kinds) != len(set(kinds)):
+            raise ValueError("carriers: each kind may stand once")
+        if self.request_id and any(service.number is None for service in self.services.values()):
+            raise ValueError("carriers: a request id carries numbers, so each service needs a `number`")
+        for service in self.token_suffix.cut_at if self.token_suffix else ():
+            if service not in self.services:
+                raise ValueError(f"carriers: cut_at names '{service}', which isn't a service here")
+        return self
+
+    @property
+    def request_id(self) -> RequestIdCarrier | None:
+        return next((c for c in self.carriers if isinstance(c, RequestIdCarrier)), None)
+
+    @property
+    def token_suffix(self) -> TokenSuffixCarrier | None:
+        return next((c for c in self.carriers if isinstance(c, TokenSuffixCarrier)), None)
+
+    @property
+    def adds_baggage(self) -> bool:
+        return any(isinstance(c, BaggageCarrier) for c in self.carriers)
+
+    @property
+    def aliases(self) -> dict[str, tuple[str, ...]]:
+        return {name: service.aliases for name, service in self.services.items()}
+
+
+def read_application(path: Path) -> Application:
+    """The description in the file at `path`. Raises BadSettings."""
+    return read_document(path, Application)

@@ -1,0 +1,219 @@
+"""The settings of a site: what stands in site.yaml, checked.
+
+The settings are a value: an agent that sees a changed file reads a new one and compares. Nothing here opens a
+socket or looks whether an address can be used.
+"""
+
+import ipaddress
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer, model_validator
+
+from cheops.applications import Application, Service, read_application
+from cheops.applications.description import ServiceName
+from cheops.documents import Document, read_document
+from cheops.errors import BadSettings
+
+UNIX_PATH_LIMIT = 107  # bytes: sun_path of unix(7), less the final NUL
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Address:
+    """A place to listen or to call: a host's address (or name) and a port."""
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+    @property
+    def is_loopback(self) -> bool:
+        try:
+            return ipaddress.ip_address(self.host).is_loopback
+        except ValueError:
+            return self.host == "localhost"
+
+
+def parse_address(text: Any) -> Address:
+    """`host:port` or `[v6]:port`. Raises ValueError with what would be right."""
+    if isinstance(text, Address):
+        return text
+    found = re.fullmatch(r"(?:\[([0-9a-fA-F:.]+)\]|([^\s:\[\]/]+)):(\d{1,5})", text) if isinstance(text, str) else None
+    if not found or not 1 <= int(found[3]) <= 65535:
+        raise ValueError("an address is written host:port, such as 10.0.0.5:8888, or [fd00::5]:8888")
+    return Address(host=found[1] or found[2], port=int(found[3]))
+
+
+def _listens(address: Address) -> Address:
+    try:
+        ipaddress.ip_address(address.host)
+    except ValueError as error:
+        raise ValueError("an address to listen on is a number, such as 10.0.0.5:8888 or 0.0.0.0:8888") from error
+    return address
+
+
+def _site_name(name: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}", name):
+        raise ValueError("a site's name is made of letters, digits, '_', '.' and '-', at most 63 of them")
+    return name
+
+
+Callable_ = Annotated[Address, BeforeValidator(parse_address), PlainSerializer(str)]
+Listening = Annotated[Callable_, AfterValidator(_listens)]
+SiteName = Annotated[str, AfterValidator(_site_name)]
+SiteNumber = Annotated[int, Field(ge=1, le=1023)]
+
+
+class Mesh(Document):
+    """The site's end of the links between sites; files are relative to site.yaml."""
+
+    listen: Listening
+    deployment: str = Field(pattern=r"^[a-z0-9.-]+$")
+    certificate: Path = Path("tls/site.pem")
+    key: Path = Path("tls/site.key")
+    authority: Path = Path("tls/authority.pem")
+
+
+class Admin(Document):
+    """Where the admin API listens: on loopback only."""
+
+    listen: Listening
+
+    @model_validator(mode="after")
+    def _is_loopback(self) -> "Admin":
+        if not self.listen.is_loopback:
+            raise ValueError("the admin API listens on loopback only, such as 127.0.0.1:7480")
+        return self
+
+
+class Front(Document):
+    """A service of this site: where its front listens, where the service itself does, and which peers may call it."""
+
+    front: Listening
+    backend: Callable_
+    open_to: tuple[SiteName, ...] | None = None
+    aliases: tuple[ServiceName, ...] = ()
+    number: int | None = Field(default=None, ge=1, le=62)
+
+    @model_validator(mode="after")
+    def _is_no_circle(self) -> "Front":
+        if self.front == self.backend:
+            raise ValueError("front and backend are the same address, so requests would go round in circles")
+        return self
+
+
+class Peer(Document):
+    """Another site: its number, which all sites agree on, and where its mesh listens."""
+
+    number: SiteNumber
+    mesh: Callable_
+
+
+class Envoy(Document):
+    """What may be tuned of the data plane."""
+
+    workers: int = Field(default=2, ge=1, le=64)
+    log_level: str = Field(default="warning", pattern="^(trace|debug|info|warning|error)$")
+    drain_seconds: int = Field(default=10, ge=1, le=3600)
+
+
+class Settings(Document):
+    """site.yaml. Paths are relative to the file; `application` names the file of a description."""
+
+    site: SiteName
+    number: SiteNumber
+    data: Path = Path("data")
+    application: Path | None = None
+    mesh: Mesh
+    admin: Admin
+    services: dict[ServiceName, Front] = Field(min_length=1)
+    peers: dict[SiteName, Peer] = {}
+    envoy: Envoy = Envoy()
+
+    @model_validator(mode="after")
+    def _sites_are_clear(self) -> "Settings":
+        if self.site in self.peers:
+            raise ValueError(f"peers: {self.site} is this site itself; peers are the others")
+        numbers = {self.number: self.site}
+        for name, peer in self.peers.items():
+            if peer.number in numbers:
+                raise ValueError(f"peers: {name} and {numbers[peer.number]} have the same number {peer.number}")
+            numbers[peer.number] = name
+        return self
+
+    @model_validator(mode="after")
+    def _addresses_are_clear(self) -> "Settings":
+        users: dict[Address, str] = {self.mesh.listen: "mesh"}
+        listening = [(self.admin.listen, "admin"), *((front.front, name) for name, front in self.services.items())]
+        for address, user in listening:
+            if address in users:
+                raise ValueError(f"{users[address]} and {user} can't both listen on {address}")
+            users[address] = user
+        return self
+
+
+@dataclass(frozen=True, kw_only=True)
+class Site:
+    """A site as its agent sees it: the settings with their paths made absolute, and the application's description."""
+
+    settings: Settings
+    application: Application
+    folder: Path
+
+    @property
+    def name(self) -> str:
+        return self.settings.site
+
+    @property
+    def data(self) -> Path:
+        return self.folder / self.settings.data
+
+    @property
+    def run(self) -> Path:
+        """The folder of sockets and pid files."""
+        return self.data / "run"
+
+    @property
+    def site_numbers(self) -> dict[str, int]:
+        return {self.name: self.settings.number, **{name: peer.number for name, peer in self.settings.peers.items()}}
+
+    @property
+    def site_names(self) -> tuple[str, ...]:
+        return (self.name, *self.settings.peers)
+
+    def file(self, path: Path) -> Path:
+        return self.folder / path
+
+
+def read_site(path: Path) -> Site:
+    """The site that site.yaml at `path` describes. Raises BadSettings."""
+    path = path.absolute()
+    settings = read_document(path, Settings)
+    site = Site(settings=settings, application=_application(settings, path), folder=path.parent)
+    longest = max(
+        len(str(site.run / name).encode()) for name in ("door.sock", "mesh.sock", "envoy.sock", "egress.sock")
+    )
+    if longest > UNIX_PATH_LIMIT:
+        raise BadSettings(
+            f"{path}: data: the folder's path is {longest - UNIX_PATH_LIMIT} bytes too long for unix sockets"
+        )
+    return site
+
+
+def _application(settings: Settings, path: Path) -> Application:
+    """The description, with what site.yaml adds; without one, the services of site.yaml by the conventions of REST."""
+    if settings.application is None:
+        services = {name: Service(number=f.number, aliases=f.aliases) for name, f in settings.services.items()}
+        return Application(services=services)
+    application = read_application(path.parent / settings.application)
+    unknown = [name for name in settings.services if name not in application.services]
+    if unknown:
+        known = ", ".join(application.services)
+        raise BadSettings(
+            f"{path}: services.{unknown[0]}: {application.application} has no such service; it has: {known}"
+        )
+    return application

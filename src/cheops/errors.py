@@ -1,0 +1,90 @@
+"""The errors of Cheops: a code for machines, a sentence for people, and whether trying again helps.
+
+Over HTTP an error is a problem document (RFC 9457). What this module does not promise: that a service's own error
+looks like this; those pass through untouched.
+"""
+
+import json
+from enum import Enum
+from typing import Any, ClassVar
+
+
+class Fault(Enum):
+    """Whose fault an error is: ours, the caller's or a peer's."""
+
+    OURS = "ours"
+    CALLER = "caller"
+    PEER = "peer"
+
+
+class CheopsError(Exception):
+    """An error that a user may see; `detail` says what happened and where, `hint` what to do."""
+
+    code: ClassVar[str] = "error"
+    status: ClassVar[int] = 500
+    title: ClassVar[str] = "Cheops failed"
+    fault: ClassVar[Fault] = Fault.OURS
+    retry: ClassVar[bool] = False
+
+    def __init__(self, detail: str, *, hint: str = "", **members: Any) -> None:
+        super().__init__(detail)
+        self.detail, self.hint, self.members = detail, hint, members
+
+    def __str__(self) -> str:
+        return f"{self.detail}\n{self.hint}" if self.hint else self.detail
+
+    def problem(self) -> dict[str, Any]:
+        """The problem document, as RFC 9457 names its members; ours are `code`, `hint`, `retry`, `fault`."""
+        document = {
+            "type": f"urn:cheops:{self.code}",
+            "title": self.title,
+            "status": self.status,
+            "detail": self.detail,
+            "code": self.code,
+            "hint": self.hint,
+            "retry": self.retry,
+            "fault": self.fault.value,
+            **self.members,
+        }
+        return {name: value for name, value in document.items() if value != ""}
+
+    def body(self) -> bytes:
+        return json.dumps(self.problem(), ensure_ascii=False).encode() + b"\n"
+
+
+class BadScope(CheopsError):
+    code, status, title, fault = "bad-scope", 400, "The scope can't be understood", Fault.CALLER
+
+
+class BadRequest(CheopsError):
+    code, status, title, fault = "bad-request", 400, "The request can't be understood", Fault.CALLER
+
+
+class NotYet(CheopsError):
+    code, status, title, fault = "not-yet", 501, "This collaboration isn't available yet", Fault.CALLER
+
+
+class SiteUnreachable(CheopsError):
+    code, status, title, fault, retry = "site-unreachable", 503, "A site can't be reached", Fault.PEER, True
+
+
+class ScopeNoLongerKept(CheopsError):
+    code, status, title, fault = "scope-not-kept", 409, "The scope of this workflow isn't kept any more", Fault.OURS
+
+
+class ServiceUnreachable(CheopsError):
+    code, status, title, fault, retry = "service-unreachable", 503, "A service doesn't answer", Fault.PEER, True
+
+
+class Circle(CheopsError):
+    code, status, title, fault = "circle", 508, "The request goes round in circles", Fault.OURS
+
+
+class BadSettings(CheopsError):
+    """A file of the user's that can't be used, or settings that contradict each other."""
+
+    code, title, fault = "bad-settings", "The settings can't be used", Fault.CALLER
+
+
+class DataPlaneFailed(CheopsError):
+    code, title, retry = "data-plane", "Envoy doesn't do what it was told", True

@@ -1,0 +1,141 @@
+"""Envoy's clusters: the site's own services, its agent, and its peers."""
+
+from typing import Any
+
+from cheops.config import Address, Site
+from cheops.intercept.envoy.names import AGENT, AGENT_MESH, local, site, typed
+
+UNLIMITED = 1_000_000  # Envoy's default of 1024 would refuse a site's 1025th watch
+Cluster = dict[str, Any]
+
+
+def clusters(of: Site) -> list[Cluster]:
+    """All clusters of a site. Every one has a sentence for the user who meets it when it doesn't answer."""
+    here = of.name
+    services = [_service(here, name, front.backend) for name, front in of.settings.services.items()]
+    peers = [_peer(of, name, peer.mesh) for name, peer in of.settings.peers.items()]
+    sentence = (
+        f"The agent of {here} doesn't run. Requests without a scope, or with one site in it, are served without it."
+    )
+    agent = [_pipe(cluster, str(of.run / file), here, sentence) for cluster, file in _AGENT_SOCKETS.items()]
+    return [*services, *agent, *peers]
+
+
+_AGENT_SOCKETS = {AGENT: "door.sock", AGENT_MESH: "mesh.sock"}
+
+
+def _cluster(name: str, address: dict[str, Any], *, site: str, sentence: str, **more: Any) -> Cluster:
+    endpoint = {"lb_endpoints": [{"endpoint": {"address": address}}]}
+    return {
+        **typed("envoy.config.cluster.v3.Cluster"),
+        "name": name,
+        "connect_timeout": "1s",
+        "load_assignment": {"cluster_name": name, "endpoints": [endpoint]},
+        "circuit_breakers": {"thresholds": [_limits("DEFAULT"), _limits("HIGH")]},
+        "common_lb_config": {"healthy_panic_threshold": {"value": 0}},  # else Envoy sends to the dead
+        "metadata": {"filter_metadata": {"cheops": {"site": site, "sentence": sentence}}},
+        **more,
+    }
+
+
+def _limits(priority: str) -> dict[str, Any]:
+    kinds = ("max_connections", "max_pending_requests", "max_requests", "max_retries")
+    return {"priority": priority, **dict.fromkeys(kinds, UNLIMITED)}
+
+
+def _protocol(**fields: Any) -> dict[str, Any]:
+    options = typed("envoy.extensions.upstreams.http.v3.HttpProtocolOptions", **fields)
+    return {"typed_extension_protocol_options": {"envoy.extensions.upstreams.http.v3.HttpProtocolOptions": options}}
+
+
+# A service may close a connection that lay idle just as a request is written to it: be the first to close. Servers
+# keep idle connections for 2 s (gunicorn), 5 s (node) and longer.
+_HTTP1 = _protocol(
+    common_http_protocol_options={"idle_timeout": "1s"}, explicit_http_config={"http_protocol_options": {}}
+)
+
+
+def _service(here: str, name: str, backend: Address) -> Cluster:
+    sentence = f"The service '{name}' of {here} doesn't answer at {backend}."
+    return _cluster(local(name), socket(backend), site=here, sentence=sentence, **_kind(backend), **_HTTP1)
+
+
+def _pipe(name: str, path: str, here: str, sentence: str) -> Cluster:
+    return _cluster(name, {"pipe": {"path": path}}, site=here, sentence=sentence, type="STATIC", **_HTTP1)
+
+
+def socket(address: Address) -> dict[str, Any]:
+    """An address as Envoy writes it."""
+    return {"socket_address": {"address": address.host, "port_value": address.port}}
+
+
+def _kind(address: Address) -> dict[str, Any]:
+    literal = address.host.replace(".", "").isdigit() or ":" in address.host
+    return {"type": "STATIC"} if literal else {"type": "STRICT_DNS", "dns_lookup_family": "ALL"}
+
+
+def _peer(of: Site, name: str, mesh: Address) -> Cluster:
+    return _cluster(
+        site(name),
+        socket(mesh),
+        site=name,
+        sentence=f"The site {name} can't be reached from {of.name}.",
+        **_kind(mesh),
+        **_protocol(explicit_http_config={"http2_protocol_options": _http2()}),
+        transport_socket=_tls_to(of, name),
+        health_checks=[_health_check(of)],
+    )
+
+
+def _http2() -> dict[str, Any]:
+    """A link that vanishes without a word is noticed in 1.5 s at most; windows bound what a slow reader makes us hold."""
+    return {
+        "allow_connect": True,
+        "connection_keepalive": {"interval": "0.5s", "timeout": "1s", "interval_jitter": {"value": 10}},
+        "initial_stream_window_size": 1 << 20,
+        "initial_connection_window_size": 8 << 20,
+    }
+
+
+def _health_check(of: Site) -> dict[str, Any]:
+    return {
+        "timeout": "1s",
+        "interval": "1s",
+        "no_traffic_interval": "1s",
+        "interval_jitter_percent": 10,
+        "unhealthy_threshold": 2,
+        "healthy_threshold": 1,
+        "http_health_check": {"path": f"/health?from={of.name}", "host": "mesh", "codec_client_type": "HTTP2"},
+    }
+
+
+def _tls_to(of: Site, name: str) -> dict[str, Any]:
+    context = typed(
+        "envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext",
+        common_tls_context=tls_context(of, {"exact": spiffe_id(of.settings.mesh.deployment, name)}, ["h2"]),
+        sni=f"{name.lower()}.{of.settings.mesh.deployment}",
+    )
+    return {"name": "envoy.transport_sockets.tls", "typed_config": context}
+
+
+def spiffe_id(deployment: str, name: str) -> str:
+    """The name in a site's certificate."""
+    return f"spiffe://{deployment}/site/{name}"
+
+
+def tls_context(of: Site, peer: dict[str, Any], alpn: list[str]) -> dict[str, Any]:
+    """Both ends show a certificate of the deployment's authority; `peer` matches the name in the other's."""
+    mesh = of.settings.mesh
+    files = [{"match_typed_subject_alt_names": [{"san_type": "URI", "matcher": peer}]}]
+    return {
+        "alpn_protocols": alpn,
+        "tls_params": {"tls_minimum_protocol_version": "TLSv1_3", "tls_maximum_protocol_version": "TLSv1_3"},
+        "tls_certificates": [
+            {
+                "certificate_chain": {"filename": str(of.file(mesh.certificate))},
+                "private_key": {"filename": str(of.file(mesh.key))},
+                "watched_directory": {"path": str(of.file(mesh.certificate).parent)},
+            }
+        ],
+        "validation_context": {"trusted_ca": {"filename": str(of.file(mesh.authority))}, **files[0]},
+    }

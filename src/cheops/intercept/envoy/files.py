@@ -1,0 +1,56 @@
+"""The files that Envoy reads: what it starts with, and what it watches for changes."""
+
+import hashlib
+import json
+from typing import Any
+
+from cheops.config import Site
+from cheops.intercept.envoy.clusters import clusters
+from cheops.intercept.envoy.listeners import listeners
+from cheops.intercept.envoy.names import typed
+from cheops.intercept.envoy.routes import egress_routes, front_routes, mesh_routes
+
+Document = dict[str, Any]
+
+
+def bootstrap(of: Site) -> Document:
+    """What Envoy starts with; a change needs another process."""
+    folder = of.data / "envoy"
+
+    def watched(name: str) -> Document:
+        path = {"path": str(folder / name), "watched_directory": {"path": str(folder)}}
+        return {"path_config_source": path, "resource_api_version": "V3", "initial_fetch_timeout": "10s"}
+
+    return {
+        "node": {"id": of.name, "cluster": of.settings.mesh.deployment},
+        "admin": {"address": {"pipe": {"path": str(of.run / "envoy.sock"), "mode": 0o600}}},
+        "dynamic_resources": {"cds_config": watched("clusters.json"), "lds_config": watched("listeners.json")},
+        "layered_runtime": {"layers": [{"name": "static", "static_layer": _RUNTIME}]},
+        "overload_manager": {
+            "resource_monitors": [
+                {
+                    "name": "envoy.resource_monitors.global_downstream_max_connections",
+                    "typed_config": typed(
+                        "envoy.extensions.resource_monitors.downstream_connections.v3.DownstreamConnectionsConfig",
+                        max_active_downstream_connections=50_000,
+                    ),
+                }
+            ]
+        },
+    }
+
+
+_RUNTIME: Document = {}
+
+
+def watched_files(of: Site) -> dict[str, Document]:
+    """The files that Envoy watches, by name: `clusters.json`, `listeners.json` and one for each route configuration."""
+    routes = [*(front_routes(of, service) for service in of.settings.services), mesh_routes(of), egress_routes(of)]
+    files = {f"{route['name'].replace('/', '-')}.json": discovery([route]) for route in routes}
+    return {**files, "clusters.json": discovery(clusters(of)), "listeners.json": discovery(listeners(of))}
+
+
+def discovery(resources: list[Document]) -> Document:
+    """A discovery response, whose version is the hash of what it says, so that equal files are equal versions."""
+    digest = hashlib.sha256(json.dumps(resources, sort_keys=True).encode()).hexdigest()
+    return {"version_info": digest[:16], "resources": resources}

@@ -1,0 +1,195 @@
+"""Envoy's listeners: a front for each service, this site's end of the mesh, and the agent's way out."""
+
+from typing import Any
+
+from cheops.config import Address, Site
+from cheops.intercept.envoy.clusters import socket, tls_context
+from cheops.intercept.envoy.names import SERVICE, typed
+from cheops.intercept.envoy.routes import front_name
+
+Listener = dict[str, Any]
+UPGRADES = ("websocket", "SPDY/3.1", "tcp")  # browsers and Jupyter; kubectl exec; docker attach
+
+
+def listeners(of: Site) -> list[Listener]:
+    """All listeners of a site."""
+    fronts = [_front(of, name, front.front) for name, front in of.settings.services.items()]
+    return [*fronts, _mesh(of), _egress(of)]
+
+
+def _listener(name: str, address: dict[str, Any], manager: dict[str, Any], **chain: Any) -> Listener:
+    kind = "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager"
+    filters = [{"name": "http", "typed_config": typed(kind, **manager)}]
+    return {
+        **typed("envoy.config.listener.v3.Listener"),
+        "name": name,
+        "address": address,
+        "filter_chains": [{"filters": filters, **chain}],
+        "per_connection_buffer_limit_bytes": 1 << 20,
+    }
+
+
+def _front(of: Site, service: str, address: Address) -> Listener:
+    name = front_name(service)
+    manager = _manager(of, name, ["cheops.scope", "cheops.location"], service) | {
+        "use_remote_address": True,
+        "early_header_mutation_extensions": [_STRIP],
+    }
+    return _listener(name, socket(address), manager)
+
+
+# What only Cheops and Envoy may say; Cheops-Via comes from another front if a backend is one, and must be seen.
+_INTERNAL = r"x-envoy-.*|cheops-([^v].*|v[^i].*|vi[^a].*|via.+)"
+_STRIP = {
+    "name": "envoy.http.early_header_mutation.header_mutation",
+    "typed_config": typed(
+        "envoy.extensions.http.early_header_mutation.header_mutation.v3.HeaderMutation",
+        mutations=[{"remove_on_match": {"key_matcher": {"safe_regex": {"regex": _INTERNAL}}}}],
+    ),
+}
+
+
+def _mesh(of: Site) -> Listener:
+    mesh = of.settings.mesh
+    context = typed(
+        "envoy.extensions.transport_sockets.tls.v3.DownstreamTlsContext",
+        require_client_certificate=True,
+        common_tls_context=tls_context(of, {"prefix": f"spiffe://{mesh.deployment}/site/"}, ["h2"]),
+    )
+    manager = _manager(of, "mesh", ["cheops.peers", "cheops.location"], f"%REQ({SERVICE})%") | {
+        "http2_protocol_options": {
+            "allow_connect": True,
+            "initial_stream_window_size": 1 << 20,
+            "initial_connection_window_size": 8 << 20,
+        },
+        "skip_xff_append": True,
+    }
+    tls = {"name": "envoy.transport_sockets.tls", "typed_config": context}
+    return _listener("mesh", socket(mesh.listen), manager, transport_socket=tls)
+
+
+def _egress(of: Site) -> Listener:
+    path = {"pipe": {"path": str(of.run / "egress.sock"), "mode": 0o600}}
+    return _listener(
+        "egress", path, _manager(of, "egress", ["cheops.location"], f"%REQ({SERVICE})%") | {"skip_xff_append": True}
+    )
+
+
+def _manager(of: Site, name: str, filters: list[str], service: str) -> dict[str, Any]:
+    """What every listener does with HTTP: nothing that the service or its client would notice."""
+    return {
+        "stat_prefix": name,
+        "rds": {"route_config_name": name, "config_source": _file(of, f"{name.replace('/', '-')}.json")},
+        "http_filters": [*(_FILTERS[filter] for filter in filters), _ROUTER],
+        "access_log": [_access_log(of, name, service)],
+        "local_reply_config": _LOCAL_REPLIES,
+        "upgrade_configs": [{"upgrade_type": upgrade} for upgrade in _upgrades(of)],
+        "generate_request_id": False,
+        "proxy_100_continue": True,
+        "server_header_transformation": "PASS_THROUGH",
+        "stream_idle_timeout": "0s",
+        "request_headers_timeout": "30s",
+        "drain_timeout": "5s",
+        "http_protocol_options": {"accept_http_10": True},
+    }
+
+
+def _upgrades(of: Site) -> dict[str, None]:
+    return dict.fromkeys(
+        (*UPGRADES, *(name for service in of.application.services.values() for name in service.upgrades))
+    )
+
+
+def _file(of: Site, name: str) -> dict[str, Any]:
+    path = {"path": str(of.data / "envoy" / name), "watched_directory": {"path": str(of.data / "envoy")}}
+    return {"path_config_source": path, "resource_api_version": "V3", "initial_fetch_timeout": "10s"}
+
+
+_ROUTER = {
+    "name": "envoy.filters.http.router",
+    "typed_config": typed(
+        "envoy.extensions.filters.http.router.v3.Router", suppress_envoy_headers=True, dynamic_stats={"value": False}
+    ),
+}
+_LUA = typed("envoy.extensions.filters.http.lua.v3.Lua", default_source_code={"inline_string": "-- with the routes\n"})
+_SKIP = {
+    "action": {"name": "skip", "typed_config": typed("envoy.extensions.filters.common.matcher.action.v3.SkipFilter")}
+}
+_LOCATION = {
+    "name": "location",
+    "typed_config": typed("envoy.type.matcher.v3.HttpResponseHeaderMatchInput", header_name="location"),
+}
+_HAS_LOCATION = {"single_predicate": {"input": _LOCATION, "value_match": {"contains": "/"}}}
+_FILTERS = {
+    "cheops.scope": {"name": "cheops.scope", "typed_config": _LUA},
+    "cheops.peers": {"name": "cheops.peers", "typed_config": typed("envoy.extensions.filters.http.rbac.v3.RBAC")},
+    # Lua costs microseconds; a reply without a Location doesn't meet it.
+    "cheops.location": {
+        "name": "cheops.location",
+        "typed_config": typed(
+            "envoy.extensions.common.matching.v3.ExtensionWithMatcher",
+            xds_matcher={
+                "matcher_list": {"matchers": [{"predicate": {"not_matcher": _HAS_LOCATION}, "on_match": _SKIP}]}
+            },
+            extension_config={"name": "lua", "typed_config": _LUA},
+        ),
+    },
+}
+
+
+def _access_log(of: Site, listener: str, service: str) -> dict[str, Any]:
+    """One line a request. `to` is where it went, `scope` what was asked, `by` who asked on the mesh."""
+    fields = {
+        "time": "%START_TIME%",
+        "site": of.name,
+        "listener": listener.partition("/")[0],
+        "service": service,
+        "method": "%REQ(:METHOD)%",
+        "path": "%REQ(:PATH)%",
+        "status": "%RESPONSE_CODE%",
+        "scope": "%REQ(X-SCOPE)%",
+        "to": "%UPSTREAM_CLUSTER_RAW%",
+        "id": f"%REQ({of.application.request_id.header})%" if of.application.request_id else "-",
+        "client": "%DOWNSTREAM_REMOTE_ADDRESS%",
+        "peer": "%DOWNSTREAM_PEER_URI_SAN%",
+        "ms": "%DURATION%",
+        "received": "%BYTES_RECEIVED%",
+        "sent": "%BYTES_SENT%",
+        "why": "%RESPONSE_CODE_DETAILS%",
+    }
+    return {
+        "name": "file",
+        "typed_config": typed(
+            "envoy.extensions.access_loggers.file.v3.FileAccessLog",
+            path=str(of.data / "log" / "access.jsonl"),
+            log_format={"json_format": fields},
+        ),
+    }
+
+
+def _reply(flags: list[str], code: str, title: str, *, executed: str) -> dict[str, Any]:
+    """The problem document for replies of Envoy's own that have one of the flags."""
+    document = {
+        "type": f"urn:cheops:{code}",
+        "title": title,
+        "status": "%RESPONSE_CODE%",
+        "detail": "%CLUSTER_METADATA(cheops:sentence)%",
+        "site": "%CLUSTER_METADATA(cheops:site)%",
+        "code": code,
+        "executed": executed,
+        "retry": True,
+        "fault": "peer",
+        "why": "%RESPONSE_CODE_DETAILS%",
+    }
+    return {
+        "filter": {"response_flag_filter": {"flags": flags}},
+        "body_format_override": {"json_format": document, "content_type": "application/problem+json"},
+    }
+
+
+_LOCAL_REPLIES = {
+    "mappers": [
+        _reply(["UF", "UH", "UO", "NC"], "unreachable", "A site or a service can't be reached", executed="no"),
+        _reply(["UC", "UR", "LR", "UT", "UPE"], "broken-off", "A site or a service broke off", executed="unknown"),
+    ]
+}

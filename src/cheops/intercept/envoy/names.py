@@ -1,0 +1,48 @@
+"""Names that Envoy's resources, Envoy's Lua and the agent must agree on."""
+
+import json
+from typing import Any
+
+TO = "cheops-to"  # where a front's request goes: "local", "agent" or the name of a peer's cluster
+SERVICE = "cheops-service"  # the service that a request on the mesh, or to the agent, is for
+PATH = "cheops-path"  # the path byte for byte, past parsers that would mend it
+PEER = "cheops-peer"  # the site that a request on the mesh comes from, by its certificate
+VIA = "cheops-via"  # every front that a request passed; what finds itself there breaks the circle
+SERVED_BY = "cheops-served-by"
+
+AGENT_SERVICE = "cheops"  # the agent itself, as a service on the mesh; no service of an application may take the name
+AGENT = "agent"
+AGENT_MESH = "agent-mesh"
+
+
+def local(service: str) -> str:
+    """The cluster of this site's own instance of a service."""
+    return f"local/{service}"
+
+
+def site(name: str) -> str:
+    """The cluster of a peer."""
+    return f"site/{name}"
+
+
+def typed(kind: str, **fields: Any) -> dict[str, Any]:
+    """Envoy's Any: a message of the type `kind` of its v3 API."""
+    return {"@type": f"type.googleapis.com/{kind}", **fields}
+
+
+def lua_value(value: Any) -> str:
+    """A value of strings, numbers, truths and mappings, as Lua writes it."""
+    match value:
+        case None:
+            return "nil"
+        case bool():
+            return "true" if value else "false"
+        case int():
+            return str(value)
+        case str():
+            return json.dumps(value)
+        case dict():
+            return "{" + ", ".join(f"[{lua_value(key)}] = {lua_value(item)}" for key, item in value.items()) + "}"
+        case list() | tuple():
+            return "{" + ", ".join(lua_value(item) for item in value) + "}"
+    raise TypeError(f"Lua has no {value!r}")

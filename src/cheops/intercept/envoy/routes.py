@@ -1,0 +1,301 @@
+"""Envoy's routes. A front's are matched in this order, cheapest first:
+
+the front stands in Cheops-Via already      508
+the path begins with /~scope/               Lua
+X-Scope is a text of the table              the site, at once: one hash look-up
+Lua has chosen (cheops-to)                  the site it chose, or the agent
+nothing carries a scope                     the service here, at once
+else                                        Lua, which chooses; then these are matched again
+"""
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+from cheops.applications import RequestIdCarrier
+from cheops.carry.request_id import MARK
+from cheops.config import Front, Site
+from cheops.intercept.envoy.clusters import spiffe_id
+from cheops.intercept.envoy.lua import location_script, scope_script
+from cheops.intercept.envoy.names import (
+    AGENT,
+    AGENT_MESH,
+    AGENT_SERVICE,
+    PATH,
+    PEER,
+    SERVED_BY,
+    SERVICE,
+    TO,
+    VIA,
+    local,
+    site,
+    typed,
+)
+
+Route = dict[str, Any]
+
+# What is surely not executed yet may be sent again; anything else would run a write twice.
+_RETRY = {"retry_on": "connect-failure,refused-stream,reset-before-request", "num_retries": 1}
+_NO_LUA = {
+    "typed_per_filter_config": {
+        "cheops.scope": typed("envoy.extensions.filters.http.lua.v3.LuaPerRoute", disabled=True)
+    }
+}
+TABLE_LIMIT = 4096  # texts of a front's table; scopes beyond it are Lua's
+
+
+def front_routes(of: Site, service: str) -> Route:
+    """The route configuration of the front of a service."""
+    scripts = {"cheops.scope": scope_script(of, service), "cheops.location": location_script(of, service)}
+    host = {"name": "all", "domains": ["*"], "matcher": _front_matcher(of, service), **_per_route_lua(scripts)}
+    return _configuration(front_name(service), host)
+
+
+def mesh_routes(of: Site) -> Route:
+    """The route configuration of this site's end of the mesh: straight to the service, or to the agent."""
+    agent = _forward(
+        {"headers": [_is(SERVICE, AGENT_SERVICE)]},
+        {"cluster": AGENT_MESH},
+        request_headers_to_add=[_add(PEER, "%DOWNSTREAM_PEER_URI_SAN%")],
+        name="agent",
+    )
+    services = [_from_peers(of, name, front) for name, front in of.settings.services.items()]
+    health = {
+        "match": {"path": "/health", "headers": [{"name": SERVICE, "present_match": False}]},
+        "direct_response": {"status": 200, "body": {"inline_string": of.name}},
+        "name": "health",
+    }
+    host = {"name": "all", "domains": ["*"], "routes": [*services, agent, health, _no_such_service(of)]}
+    return _configuration("mesh", host | _per_route_lua({"cheops.location": location_script(of, None)}))
+
+
+def egress_routes(of: Site) -> Route:
+    """The route configuration of what the agent sends: `cheops-to` names the cluster, `cheops-path` is the path."""
+    as_it_was = {"cluster_header": TO, "path_rewrite": f"%REQ({PATH})%"}
+    here = _forward(
+        {"headers": [{"name": TO, "string_match": {"prefix": "local/"}}]},
+        as_it_was,
+        request_headers_to_remove=[TO, PATH, SERVICE],
+        response_headers_to_add=[_add(SERVED_BY, of.name)],
+        name="here",
+    )
+    return _configuration(
+        "egress",
+        {
+            "name": "all",
+            "domains": ["*"],
+            "routes": [here, _forward({}, as_it_was, request_headers_to_remove=[TO, PATH], name="peer")],
+            **_per_route_lua({"cheops.location": location_script(of, None)}),
+        },
+    )
+
+
+def front_name(service: str) -> str:
+    return f"front/{service}"
+
+
+def _configuration(name: str, host: dict[str, Any]) -> Route:
+    return {**typed("envoy.config.route.v3.RouteConfiguration"), "name": name, "virtual_hosts": [host]}
+
+
+def _per_route_lua(scripts: dict[str, str]) -> dict[str, Any]:
+    """Scripts stand with the routes, since they name sites as the routes do, and a changed route drops no connection."""
+    kind = "envoy.extensions.filters.http.lua.v3.LuaPerRoute"
+    return {
+        "typed_per_filter_config": {
+            name: typed(kind, source_code={"inline_string": script}) for name, script in scripts.items()
+        }
+    }
+
+
+def _from_peers(of: Site, service: str, front: Front) -> Route:
+    route = _forward(
+        {"headers": [_is(SERVICE, service)]},
+        {"cluster": local(service)},
+        request_headers_to_remove=[SERVICE],
+        response_headers_to_add=[_add(SERVED_BY, of.name)],
+        name="here",
+    )
+    return route if front.open_to is None else route | _only_for(of, front.open_to)
+
+
+def _only_for(of: Site, peers: tuple[str, ...]) -> dict[str, Any]:
+    deployment = of.settings.mesh.deployment
+    names = [{"authenticated": {"principal_name": {"exact": spiffe_id(deployment, peer)}}} for peer in peers]
+    nobody = [{"not_id": {"any": True}}]
+    policy = {"permissions": [{"any": True}], "principals": names or nobody}
+    rbac = {"rules": {"action": "ALLOW", "policies": {"peers": policy}}}
+    kind = "envoy.extensions.filters.http.rbac.v3.RBACPerRoute"
+    return {"typed_per_filter_config": {"cheops.peers": typed(kind, rbac=rbac)}}
+
+
+def _no_such_service(of: Site) -> Route:
+    detail = f"The site {of.name} doesn't run this service. It runs: {', '.join(of.settings.services)}."
+    return {
+        "match": {"prefix": "/"},
+        "name": "no such service",
+        **_problem(404, "no-such-service", "No such service", detail),
+    }
+
+
+def _problem(status: int, code: str, title: str, detail: str) -> dict[str, Any]:
+    document = {
+        "type": f"urn:cheops:{code}",
+        "title": title,
+        "status": status,
+        "detail": detail,
+        "code": code,
+        "retry": False,
+    }
+    return {
+        "direct_response": {"status": status, "body": {"inline_string": json.dumps(document) + "\n"}},
+        "response_headers_to_add": [_add("content-type", "application/problem+json")],
+    }
+
+
+def _front_matcher(of: Site, service: str) -> dict[str, Any]:
+    rest = _routes(*_after_the_table(of, service))
+    table = dict(_table(of, service))
+    by_scope = {"matcher": _tree("x-scope", {"exact_match_map": {"map": table}}, otherwise=rest)} if table else rest
+    by_path = _tree(":path", {"prefix_match_map": {"map": {"/~scope/": rest}}}, otherwise=by_scope)
+    been_here = {"single_predicate": {"input": _header(VIA), "value_match": {"contains": _hop(of, service)}}}
+    return {
+        "matcher_list": {"matchers": [{"predicate": been_here, "on_match": _route(_circle(of, service))}]},
+        "on_no_match": {"matcher": by_path},
+    }
+
+
+def _header(name: str) -> dict[str, Any]:
+    return {"name": name, "typed_config": typed("envoy.type.matcher.v3.HttpRequestHeaderMatchInput", header_name=name)}
+
+
+def _tree(name: str, table: dict[str, Any], otherwise: dict[str, Any]) -> dict[str, Any]:
+    """One look-up of a header's value in a table."""
+    return {"matcher_tree": {"input": _header(name), **table}, "on_no_match": otherwise}
+
+
+def _route(route: Route) -> dict[str, Any]:
+    return {"action": {"name": "route", "typed_config": typed("envoy.config.route.v3.Route", **route)}}
+
+
+def _routes(*routes: Route) -> dict[str, Any]:
+    return {"action": {"name": "routes", "typed_config": typed("envoy.config.route.v3.RouteList", routes=list(routes))}}
+
+
+def _hop(of: Site, service: str) -> str:
+    return f"{of.name}/{service};"
+
+
+def _circle(of: Site, service: str) -> Route:
+    detail = f"The request came back to the front of '{service}' on {of.name}. A backend in site.yaml is likely the address of a front."
+    return {
+        "match": {"prefix": "/"},
+        "name": "circle",
+        **_problem(508, "circle", "The request goes round in circles", detail),
+    }
+
+
+def _forward(match: dict[str, Any], action: dict[str, Any], **more: Any) -> Route:
+    """Time is the service's own business: a watch may be silent for hours."""
+    route = {"timeout": "0s", "idle_timeout": "0s", "retry_policy": _RETRY, **action}
+    return {"match": {"prefix": "/", **match}, "route": route, **more}
+
+
+def _add(name: str, value: str, action: str = "OVERWRITE_IF_EXISTS_OR_ADD") -> dict[str, Any]:
+    return {"header": {"key": name, "value": value}, "append_action": action}
+
+
+def _passed(of: Site, service: str) -> dict[str, Any]:
+    return _add(VIA, _hop(of, service), "APPEND_IF_EXISTS_OR_ADD")
+
+
+def _is(name: str, value: str) -> dict[str, Any]:
+    return {"name": name, "string_match": {"exact": value}}
+
+
+def _to_here(of: Site, service: str, match: dict[str, Any], *headers: dict[str, Any], scoped: bool = True) -> Route:
+    return _forward(
+        match,
+        {"cluster": local(service)},
+        request_headers_to_add=[_passed(of, service), *headers],
+        request_headers_to_remove=[TO],
+        response_headers_to_add=[_add(SERVED_BY, of.name)] if scoped else [],
+        name="here",
+    )
+
+
+def _to_peer(of: Site, service: str, action: dict[str, Any], match: dict[str, Any], *headers: dict[str, Any]) -> Route:
+    added = [_passed(of, service), _add(SERVICE, service), *headers]
+    return _forward(match, action, request_headers_to_add=added, request_headers_to_remove=[TO], name="peer")
+
+
+def _to_agent(of: Site, service: str, match: dict[str, Any]) -> Route:
+    added = [_passed(of, service), _add(SERVICE, service), _add(PATH, "%REQ(:PATH)%")]
+    return _forward(
+        match, {"cluster": AGENT}, request_headers_to_add=added, request_headers_to_remove=[TO], name="agent"
+    )
+
+
+def _after_the_table(of: Site, service: str) -> list[Route]:
+    return [
+        _to_peer(of, service, {"cluster_header": TO}, {"headers": [{"name": TO, "string_match": {"prefix": "site/"}}]}),
+        _to_here(of, service, {"headers": [_is(TO, "local")]}),
+        _to_agent(of, service, {"headers": [_is(TO, "agent")]}),
+        _to_here(of, service, {"headers": list(_no_scope(of))}, scoped=False) | _NO_LUA,
+        _to_agent(of, service, {}),  # where Lua is met; should it fail, the agent has the request
+    ]
+
+
+def _no_scope(of: Site) -> Iterator[dict[str, Any]]:
+    """Matches requests that carry no scope in any way that this application has."""
+
+    def without(name: str, match: dict[str, Any]) -> dict[str, Any]:
+        return {"name": name, "string_match": match, "invert_match": True, "treat_missing_header_as_empty": True}
+
+    yield {"name": "x-scope", "present_match": False}
+    yield without("baggage", {"contains": "scope"})
+    yield without(":path", {"prefix": "/~scope/"})
+    if of.application.request_id:
+        yield without(of.application.request_id.header, {"prefix": of.application.request_id.around[0] + MARK})
+    if of.application.token_suffix:
+        for name in of.application.token_suffix.headers:
+            yield without(name, {"contains": of.application.token_suffix.separator + "{"})
+
+
+def _table(of: Site, service: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    """The plainest scopes of one binding, word for word, and the route of each: Lua would choose the same, but costs 8 µs.
+
+    An application with carriers that only Lua (or the agent) can write has no table.
+    """
+    application = of.application
+    if application.token_suffix or application.adds_baggage:
+        return
+    words = (service, *application.services[service].aliases)
+    texts = [
+        (f"{{{word}:{space}{name}}}", name)
+        for name in of.site_names
+        for word in (w for spelling in words for w in dict.fromkeys((spelling, spelling.capitalize())))
+        for space in (" ", "")
+    ]
+    for text, name in texts[:TABLE_LIMIT]:
+        headers = [_request_id(of, application.request_id, service, name)] if application.request_id else []
+        here = name == of.name
+        to = (
+            _to_here(of, service, {}, *headers)
+            if here
+            else _to_peer(of, service, {"cluster": site(name)}, {}, *headers)
+        )
+        yield text, _route(to | _NO_LUA)
+
+
+def _request_id(of: Site, carrier: RequestIdCarrier, service: str, name: str) -> dict[str, Any]:
+    """A marked id made by Envoy's own formatter: the binding, this site's number, and the time to 10 ns."""
+    number = of.application.services[service].number or 0
+    digits = f"{MARK}1{number * 1024 + of.site_numbers[name]:04x}{of.settings.number:03x}"
+    before, after = carrier.around
+    uuid = f"{digits[:8]}-{digits[8:12]}-8%j-80%H-%M%S%8f"
+    return _add(carrier.header, f"{_literal(before)}%START_TIME({uuid})%{_literal(after)}")
+
+
+def _literal(text: str) -> str:
+    return text.replace("%", "%%")

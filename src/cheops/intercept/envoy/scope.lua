@@ -1,0 +1,228 @@
+-- Chooses the site for a request at one front, for scopes that name one site; whatever isn't clear at sight goes to
+-- the agent, which knows the whole of scope-lang (carry/ is the twin of this file, and a property test
+-- holds them together). `S` stands above: the names and numbers of this site, written by the agent.
+--
+-- In: X-Scope, the prefix /~scope/…, baggage, a marked request id, a token's suffix, in this order.
+-- Out: the header cheops-to ("local", "site/NAME" or "agent"), which the routes are matched by afterwards, and the scope
+-- in what the application propagates.
+
+local find, format, gsub, lower, match, sub = string.find, string.format, string.gsub, string.lower, string.match, string.sub
+local char, random, tonumber = string.char, math.random, tonumber
+local MARK, KEPT = "c4e0", "f" -- of a UUIDv8: see carry/request_id.py
+local AGENT = { to = "agent" }
+
+-- Without a seed, every worker of every site would draw the same ids.
+local entropy = io.open("/dev/urandom", "rb")
+local a, b, c, d, e, f = string.byte(entropy:read(6), 1, 6)
+entropy:close()
+math.randomseed(a + 256 * (b + 256 * (c + 256 * (d + 256 * (e + 256 * f)))))
+
+-- The bindings of `{service: Site, …}`, each a name that may be quoted; nil if there is anything else in it.
+local function read(text)
+  local body = match(text, "^%s*{(.*)}%s*$")
+  if not body then return nil end
+  local bindings, order, rest = {}, {}, 1
+  body = body .. ","
+  repeat
+    local first, last, _, service, _, site =
+      find(body, "^%s*([\"']?)(%w[%w_.-]*)%1%s*:%s*([\"']?)(%w[%w_.-]*)%3%s*,%s*", rest)
+    service = first and S.services[lower(service)]
+    if not service or bindings[service] or not S.sites[site] then return nil end
+    bindings[service], order[#order + 1], rest = site, service, last + 1
+  until rest > #body
+  return bindings, order
+end
+
+-- The digits that a request id of these bindings begins with; nil if they are too many.
+local function head_of(bindings, order)
+  if #order > 4 then return nil end
+  local digits = MARK .. #order
+  for _, service in ipairs(order) do
+    digits = digits .. format("%04x", S.numbers[service] * 1024 + S.sites[bindings[service]])
+  end
+  return digits
+end
+
+local function escape(text)
+  return (gsub(text, "[^%w_.~-]", function(c) return format("%%%02X", string.byte(c)) end))
+end
+
+local function unescape(text)
+  return (gsub(text, "%%(%x%x)", function(digits) return char(tonumber(digits, 16)) end))
+end
+
+local function to(site)
+  if site == nil or site == S.site then return "local" end
+  return "site/" .. site
+end
+
+local function decide(text)
+  if #text > 1024 then return AGENT end
+  local bindings, order = read(text)
+  if not bindings then return AGENT end
+  local choice, words = { to = to(bindings[S.service]) }, {}
+  for i, service in ipairs(order) do words[i] = service .. ": " .. bindings[service] end
+  choice.text = "{" .. table.concat(words, ", ") .. "}"
+  if S.request_id then
+    choice.head = head_of(bindings, order)
+    if not choice.head then return AGENT end
+  end
+  return choice
+end
+
+-- Scopes repeat themselves; what was decided is remembered, up to a bound.
+local remembered, count = {}, 0
+local function decision(text)
+  local choice = remembered[text]
+  if not choice then
+    choice = decide(text)
+    if count >= 1000 then remembered, count = {}, 0 end
+    remembered[text], count = choice, count + 1
+  end
+  return choice
+end
+
+-- The thirty free digits of a UUIDv8 inside a request id; nil if it isn't marked.
+local function digits_of(id)
+  local before, after = S.request_id.before, S.request_id.after
+  if sub(id, 1, #before) ~= before or #id ~= #before + 36 + #after or sub(id, #before + 37) ~= after then return nil end
+  local one, two, three, four, five =
+    match(sub(id, #before + 1, #before + 36), "^([%da-f]+)%-([%da-f]+)%-8([%da-f]+)%-[89ab]([%da-f]+)%-([%da-f]+)$")
+  if not one or #one ~= 8 or #two ~= 4 or #three ~= 3 or #four ~= 3 or #five ~= 12 or sub(one, 1, 4) ~= MARK then return nil end
+  local digits = one .. two .. three .. four .. five
+  return match(digits, "^c4e0[1-4f]") and digits or nil
+end
+
+local function decide_by_id(digits)
+  local count = tonumber(sub(digits, 5, 5))
+  if not count then return "agent" end
+  local site, seen
+  for i = 0, count - 1 do
+    local number = tonumber(sub(digits, 6 + 4 * i, 9 + 4 * i), 16)
+    local service, at = S.service_of[math.floor(number / 1024)], S.site_of[number % 1024]
+    if not service or not at then return "agent" end
+    if service == S.service then
+      if seen then return "agent" end
+      site, seen = at, true
+    end
+  end
+  return to(site)
+end
+
+local function new_id(head)
+  local digits = sub(
+    head .. format("%06x%06x%06x%06x%06x", random(0, 0xffffff), random(0, 0xffffff), random(0, 0xffffff), random(0, 0xffffff), random(0, 0xffffff)),
+    1, 30)
+  return S.request_id.before .. format("%s-%s-8%s-%x%s-%s", sub(digits, 1, 8), sub(digits, 9, 12), sub(digits, 13, 15),
+    random(8, 11), sub(digits, 16, 18), sub(digits, 19, 30)) .. S.request_id.after
+end
+
+-- One value of a header; nil if there is none, false if there are several.
+local function one(headers, name)
+  local n = headers:getNumValues(name)
+  if n == 0 then return nil end
+  return n == 1 and headers:get(name)
+end
+
+-- The scope in W3C baggage: nil if there is none, false if that isn't clear.
+local function in_baggage(baggage)
+  if not baggage or not find(baggage, "scope", 1, true) then return baggage == false and false or nil end
+  local text
+  for member in string.gmatch(baggage, "[^,]+") do
+    local key, value = match(member, "^%s*([^=%s]+)%s*=%s*([^;%s]*)%s*;?")
+    if key == "scope" then
+      if text then return false end
+      text = unescape(value)
+    end
+  end
+  return text
+end
+
+-- The scope on a token, and the token without it; the scope is nil if there is none.
+local function in_token(token)
+  local at = find(token, S.token.separator .. "{", 1, true)
+  if not at or sub(token, -1) ~= "}" then return nil, token end
+  return sub(token, at + #S.token.separator), sub(token, 1, at - 1)
+end
+
+-- Puts the scope into all that the application propagates.
+local function carry(headers, choice)
+  if S.request_id then
+    local id = one(headers, S.request_id.header)
+    local digits = id and digits_of(id)
+    if not digits or sub(digits, 1, #choice.head) ~= choice.head then
+      headers:replace(S.request_id.header, new_id(choice.head))
+    end
+  end
+  if S.baggage then
+    local baggage = one(headers, "baggage")
+    if baggage == nil then
+      headers:replace("baggage", "scope=" .. escape(choice.text))
+    elseif baggage and in_baggage(baggage) == nil then
+      headers:replace("baggage", baggage .. ",scope=" .. escape(choice.text))
+    end
+  end
+  if S.token then
+    for _, name in ipairs(S.token.headers) do
+      local token = one(headers, name)
+      if token then
+        local _, bare = in_token(token)
+        headers:replace(name, S.token.cut and bare or bare .. S.token.separator .. choice.text)
+      end
+    end
+  end
+end
+
+-- Cuts the scope off the tokens of a service that would not know them with it; answers the first one found.
+local function take_from_tokens(headers)
+  local found
+  for _, name in ipairs(S.token and S.token.headers or {}) do
+    local token = one(headers, name)
+    if token then
+      local scope, bare = in_token(token)
+      found = found or scope
+      if scope and S.token.cut then headers:replace(name, bare) end
+    end
+  end
+  return found
+end
+
+-- A prefix /~scope/…/ is taken off the path; nil if the path has none, false if that isn't clear.
+local function take_from_path(handle, headers)
+  local path = headers:get(":path")
+  if sub(path, 1, 8) ~= "/~scope/" then return nil end
+  local escaped, rest = match(path, "^/~scope/([^/?#]+)(/.*)$")
+  if not escaped then return false end
+  handle:streamInfo():dynamicMetadata():set("cheops", "prefix", "/~scope/" .. escaped)
+  local text = unescape(escaped)
+  if headers:getNumValues("x-scope") > 0 or find(text, "[^%g ]") or decision(text) == AGENT then return false end
+  headers:replace(":path", rest)
+  headers:replace("x-scope", text)
+  return text
+end
+
+function envoy_on_request(handle)
+  local headers = handle:headers()
+  local text = take_from_path(handle, headers)
+  if text == nil then text = one(headers, "x-scope") end
+  if text == nil then text = in_baggage(one(headers, "baggage")) end
+  if text then
+    local choice = decision(text)
+    if choice.text then carry(headers, choice) end
+    headers:replace("cheops-to", choice.to)
+    return
+  end
+  if text == false then
+    headers:replace("cheops-to", "agent")
+    return
+  end
+  local id = S.request_id and one(headers, S.request_id.header)
+  local digits = id and digits_of(id)
+  if digits then
+    take_from_tokens(headers)
+    headers:replace("cheops-to", decide_by_id(digits))
+    return
+  end
+  text = take_from_tokens(headers)
+  headers:replace("cheops-to", text and decision(text).to or "local")
+end

@@ -1,0 +1,72 @@
+"""The words of the design as values: what the stages hand to each other.
+
+Headers are a tuple of pairs, never a mapping: HTTP allows a name twice and gives the order a meaning.
+"""
+
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass, replace
+
+from cheops.scope import Names
+
+Headers = tuple[tuple[bytes, bytes], ...]
+"""(name in lower case, value), in the order of the wire."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Request:
+    """A request as it stood on the wire: `target` is the path and query, byte for byte; `body` can be read once."""
+
+    service: str
+    method: str
+    target: bytes
+    headers: Headers
+    body: AsyncIterator[bytes] | None = None
+
+    def __post_init__(self) -> None:
+        if not self.target.startswith(b"/") and self.target != b"*":
+            raise ValueError(f"a target begins with '/': {self.target!r}")
+
+    def values(self, name: bytes) -> list[bytes]:
+        """The values of a header, whose name is given in lower case."""
+        return [value for key, value in self.headers if key == name]
+
+    def with_header(self, name: bytes, value: bytes) -> "Request":
+        """The same request with this header once, where it first stood or else at the end."""
+        headers, written = [], False
+        for key, old in self.headers:
+            if key != name:
+                headers.append((key, old))
+            elif not written:
+                headers.append((name, value))
+                written = True
+        return replace(self, headers=(*headers, *(() if written else ((name, value),))))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Reply:
+    """A reply as it comes from the wire; `body` can be read once, and closing it gives up the rest."""
+
+    status: int
+    headers: Headers
+    body: AsyncIterator[bytes]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Resolved:
+    """A resolved scope: the one site of each service it names. What it doesn't name is local where the call is made."""
+
+    site_of: Mapping[str, str]
+
+    def text(self) -> str:
+        """The canonical text of the scope."""
+        return "{" + ", ".join(f"{service}: {site}" for service, site in self.site_of.items()) + "}"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class View:
+    """What a site knows of itself and the others: `site` is its own name; numbers are those all sites agree on."""
+
+    site: str
+    names: Names
+    site_numbers: Mapping[str, int]
+    service_numbers: Mapping[str, int]

@@ -1,0 +1,35 @@
+"""What the core needs from outside. Each protocol says which errors it raises; engines stand in stores and transports."""
+
+from typing import Protocol
+
+from cheops.model import Reply, Request
+
+
+class Transport(Protocol):
+    """Carries requests to services."""
+
+    async def send(self, request: Request, *, site: str) -> Reply:
+        """The reply of the request's service on `site`, as soon as its headers are there.
+
+        Raises SiteUnreachable when the data plane can't be reached; what Envoy answers is a reply.
+        """
+        ...
+
+    async def recall(self, uuid: str, *, site: str) -> str | None:
+        """The text of the scope that the agent of `site` keeps under `uuid`; None if it keeps none.
+
+        Raises SiteUnreachable when that agent doesn't answer.
+        """
+        ...
+
+
+class KeptScopes(Protocol):
+    """The scopes too long for a request id, kept by the agent that met them first, for a day."""
+
+    def keep(self, uuid: str, text: str) -> None:
+        """Keeps it so that it outlives the agent; returns when it is on disk. Raises OSError."""
+        ...
+
+    def recall(self, uuid: str) -> str | None:
+        """The text of the scope, or None when it isn't kept (any more)."""
+        ...

@@ -1,0 +1,52 @@
+"""scope-lang: what a user writes to let sites collaborate on one request, as a tree. Pure: text in, values out."""
+
+from cheops.scope.errors import ScopeError
+from cheops.scope.names import Names
+from cheops.scope.parse import MAX_CHARACTERS, MAX_DEPTH, MAX_NAMES, parse
+from cheops.scope.tree import (
+    Around,
+    Binding,
+    Cross,
+    Joined,
+    Location,
+    Otherwise,
+    Replicas,
+    Scope,
+    SiteName,
+    Span,
+    Spread,
+    UnclearError,
+    canonical,
+    duration_text,
+    is_single_site,
+    joined,
+    parts_of,
+    sites_of,
+)
+
+__all__ = [
+    "MAX_CHARACTERS",
+    "MAX_DEPTH",
+    "MAX_NAMES",
+    "Around",
+    "Binding",
+    "Cross",
+    "Joined",
+    "Location",
+    "Names",
+    "Otherwise",
+    "Replicas",
+    "Scope",
+    "ScopeError",
+    "SiteName",
+    "Span",
+    "Spread",
+    "UnclearError",
+    "canonical",
+    "duration_text",
+    "is_single_site",
+    "joined",
+    "parse",
+    "parts_of",
+    "sites_of",
+]
