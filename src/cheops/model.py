@@ -3,7 +3,7 @@
 Headers are a tuple of pairs, never a mapping: HTTP allows a name twice and gives the order a meaning.
 """
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, Mapping
 from dataclasses import dataclass, replace
 
 from cheops.scope import Names
@@ -20,7 +20,7 @@ class Request:
     method: str
     target: bytes
     headers: Headers
-    body: AsyncIterator[bytes] | None = None
+    body: AsyncGenerator[bytes, None] | None = None
 
     def __post_init__(self) -> None:
         if not self.target.startswith(b"/") and self.target != b"*":
@@ -48,7 +48,7 @@ class Reply:
 
     status: int
     headers: Headers
-    body: AsyncIterator[bytes]
+    body: AsyncGenerator[bytes, None]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -3,11 +3,11 @@
 import json
 import re
 from collections.abc import Callable
-from time import perf_counter
+from time import process_time
 from typing import cast
 
 import pytest
-from hypothesis import assume, example, given
+from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
 from cheops.scope import (
@@ -30,6 +30,7 @@ from cheops.scope import (
 )
 
 LONGEST_SECONDS = 0.2
+unhurried = settings(deadline=None)  # time is measured once, on hostile text, below
 
 names = st.one_of(
     st.from_regex(r"[A-Za-z0-9][A-Za-z0-9_.\-]{0,6}", fullmatch=True),
@@ -81,11 +82,13 @@ texts_like_scopes = st.lists(st.sampled_from(TOKENS + WORDS), max_size=60).map("
 any_text = st.text() | st.text(st.characters(codec=None, exclude_categories=())) | texts_like_scopes
 
 
+@unhurried
 @given(scopes)
 def test_the_canonical_text_is_the_same_tree(scope: Scope) -> None:
     assert parse(canonical(scope)) == scope
 
 
+@unhurried
 @given(locations())
 def test_so_is_that_of_a_location(location: Location) -> None:
     assert parse(canonical(location)).bare == location
@@ -110,6 +113,7 @@ def check_reading(text: str) -> None:
         assert canonical(parse(canonical(result))) == canonical(result)
 
 
+@unhurried
 @given(any_text)
 @example("{compute: A & B")
 @example("")
@@ -117,6 +121,7 @@ def test_any_text_is_a_tree_or_a_mistake_in_it(text: str) -> None:
     check_reading(text)
 
 
+@unhurried
 @given(scopes, st.data())
 def test_so_is_a_text_with_a_slip_of_the_pen(scope: Scope, data: st.DataObject) -> None:
     text = canonical(scope)
@@ -125,6 +130,7 @@ def test_so_is_a_text_with_a_slip_of_the_pen(scope: Scope, data: st.DataObject) 
     check_reading(text[:start] + data.draw(st.sampled_from(["", *TOKENS, *WORDS])) + text[end:])
 
 
+@unhurried
 @given(scopes, st.data())
 def test_white_space_between_tokens_changes_nothing(scope: Scope, data: st.DataObject) -> None:
     tokens = re.findall(r"[A-Za-z0-9_.\-]+|[^\sA-Za-z0-9_.\-]", canonical(scope))
@@ -132,6 +138,7 @@ def test_white_space_between_tokens_changes_nothing(scope: Scope, data: st.DataO
     assert parse("".join(token + data.draw(space) for token in tokens)) == scope
 
 
+@unhurried
 @given(scopes, st.sampled_from("'\""))
 def test_quotes_around_sites_change_nothing(scope: Scope, quote: str) -> None:
     text = re.sub(r"(?<![\w.\-])(?!around\(|prime:)([\w.\-]+)(?![\w.\-])(?!\))", rf"{quote}\1{quote}", canonical(scope))
@@ -142,6 +149,7 @@ def escaped(text: str) -> str:
     return '"' + "".join(f"\\u{ord(character):04x}" for character in text) + '"'
 
 
+@unhurried
 @given(bound, st.sampled_from([json.dumps, escaped]))
 def test_the_json_form_is_the_same_tree(scope: Scope, written: Callable[[str], str]) -> None:
     entries = [(binding.service, canonical(binding.location)) for binding in scope.bindings]
@@ -152,6 +160,7 @@ def test_the_json_form_is_the_same_tree(scope: Scope, written: Callable[[str], s
     assert parse(text) == scope
 
 
+@unhurried
 @given(locations())
 def test_every_site_is_known_or_pointed_at(location: Location) -> None:
     text = f"{{ image: {canonical(location)} }}"
@@ -198,8 +207,12 @@ HOSTILE = {
 }
 
 
+def seconds_to_read(text: str) -> float:
+    started = process_time()
+    check_reading(text)
+    return process_time() - started
+
+
 @pytest.mark.parametrize("text", HOSTILE.values(), ids=HOSTILE.keys())
 def test_hostile_text_takes_no_time(text: str) -> None:
-    started = perf_counter()
-    check_reading(text)
-    assert perf_counter() - started < LONGEST_SECONDS
+    assert min(seconds_to_read(text) for _ in range(3)) < LONGEST_SECONDS

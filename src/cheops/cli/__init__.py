@@ -1,0 +1,32 @@
+"""The commands of Cheops."""
+
+import sys
+
+import click
+
+from cheops import __version__
+from cheops.cli.agent import agent
+from cheops.cli.lab import lab_commands
+from cheops.cli.run import run
+from cheops.cli.scope import scope_commands
+from cheops.cli.site import site_commands
+from cheops.errors import CheopsError
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="cheops")
+def cheops() -> None:
+    """Lets whole instances of an application, one on every site, collaborate request by request."""
+
+
+for command in (agent, lab_commands, run, scope_commands, site_commands):
+    cheops.add_command(command)
+
+
+def main() -> None:
+    """Runs the command; an error of ours is told in words, and ends with status 1."""
+    try:
+        cheops()
+    except CheopsError as error:
+        click.echo(f"cheops: {error}", err=True)
+        sys.exit(1)

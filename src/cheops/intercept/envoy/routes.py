@@ -231,9 +231,8 @@ def _to_peer(of: Site, service: str, action: dict[str, Any], match: dict[str, An
 
 def _to_agent(of: Site, service: str, match: dict[str, Any]) -> Route:
     added = [_passed(of, service), _add(SERVICE, service), _add(PATH, "%REQ(:PATH)%")]
-    return _forward(
-        match, {"cluster": AGENT}, request_headers_to_add=added, request_headers_to_remove=[TO], name="agent"
-    )
+    action = {"cluster": AGENT, "path_rewrite": "/"}  # the agent's HTTP parser refuses paths that a service may take
+    return _forward(match, action, request_headers_to_add=added, request_headers_to_remove=[TO], name="agent")
 
 
 def _after_the_table(of: Site, service: str) -> list[Route]:

@@ -1,0 +1,251 @@
+"""The agent of a site: the only place that wires concrete classes.
+
+One process: the door for what Envoy leaves to it, the mesh API for peers, the admin API for people, and the supervision
+of Envoy. It holds nothing that a crash would lose; while it is away, Envoy serves what it can serve alone.
+"""
+
+import asyncio
+import contextlib
+import fcntl
+import os
+import secrets
+import signal
+import socket
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import structlog
+import uvicorn
+from watchfiles import awatch
+
+from cheops.config import Site, read_site
+from cheops.errors import BadSettings, CheopsError
+from cheops.intercept.door import Door
+from cheops.intercept.envoy.process import Envoy, find_envoy
+from cheops.model import View
+from cheops.pipeline import Pipeline
+from cheops.stores.kept import KeptFiles
+from cheops.transports.http import HttpTransport
+from cheops.web.admin import SiteState, admin_api, names_of
+from cheops.web.mesh import mesh_api
+
+log = structlog.get_logger("agent")
+HOUSEKEEPING_SECONDS = 10
+
+
+class Agent:
+    """The agent that the site.yaml at `path` describes."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._site = read_site(path)
+        self._envoy = Envoy(self._site, find_envoy())
+        self._stop = asyncio.Event()
+        self._complaint = ""
+        self._needs_restart = ""
+
+    async def run(self) -> None:
+        """Runs until SIGTERM or SIGINT; raises CheopsError when the site can't be started."""
+        self._site.run.mkdir(parents=True, exist_ok=True)
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._stop.set)
+        async with contextlib.AsyncExitStack() as stack:
+            stack.enter_context(_alone(self._site.run / "agent.lock", self._site.name))
+            kept = KeptFiles(self._site.data / "kept", time.time)
+            transport = await stack.enter_async_context(HttpTransport(self._site.name, self._site.run / "egress.sock"))
+            self._pipeline = Pipeline(
+                application=self._site.application,
+                view=_view(self._site),
+                transport=transport,
+                kept=kept,
+                random=lambda digits: secrets.token_hex((digits + 1) // 2)[:digits],
+            )
+            self._door = Door(self._pipeline.serve)
+            await stack.enter_async_context(_serving(self._door, _unix(self._site.run / "door.sock")))
+            await stack.enter_async_context(_serving(mesh_api(kept), _unix(self._site.run / "mesh.sock")))
+            admin = _tcp(self._site.settings.admin.listen.host, self._site.settings.admin.listen.port)
+            await stack.enter_async_context(_serving(admin_api(self._state()), admin))
+            await self._envoy.start()
+            log.info("ready", site=self._site.name, admin=str(self._site.settings.admin.listen))
+            await self._until_stopped(kept)
+
+    async def _until_stopped(self, kept: KeptFiles) -> None:
+        tasks: list[asyncio.Task[Any]] = [
+            asyncio.create_task(work, name=name)
+            for name, work in {
+                "supervise": self._envoy.supervise(),
+                "watch": self._take_up_changes(),
+                "housekeeping": self._keep_house(kept),
+            }.items()
+        ]
+        stopped: asyncio.Task[Any] = asyncio.create_task(self._stop.wait(), name="stop")
+        done, _ = await asyncio.wait([*tasks, stopped], return_when=asyncio.FIRST_COMPLETED)
+        log.info("stopping", because=[task.get_name() for task in done])
+        await self._envoy.stop()
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        for task in done - {stopped}:
+            task.result()
+
+    def _state(self) -> SiteState:
+        return SiteState(
+            site=lambda: self._site,
+            reasons=self._reasons,
+            warnings=lambda: [text for text in (self._complaint, self._needs_restart) if text],
+            peers=self._envoy.peers,
+        )
+
+    async def _reasons(self) -> list[str]:
+        """Why the site isn't ready; nothing if it is."""
+        answer = await self._envoy.ask("/ready")
+        reasons = [] if answer.startswith("LIVE") else [f"Envoy isn't ready: {answer.strip() or 'it does not answer'}"]
+        return reasons + ([self._envoy.rejected] if self._envoy.rejected else [])
+
+    async def _take_up_changes(self) -> None:
+        """Reads site.yaml and the description again whenever they change; a mistake leaves all as it was."""
+        while True:
+            files = self._files()
+            folders = {file.parent for file in files}
+            async for changes in awatch(*folders, recursive=False, step=50, debounce=400, stop_event=self._stop):
+                if files & {Path(path) for _, path in changes}:
+                    await self._take_up()
+                    if self._files() != files:
+                        break
+            if self._stop.is_set():
+                await asyncio.Event().wait()
+
+    def _files(self) -> set[Path]:
+        description = self._site.settings.application
+        files = {self._path.absolute()} | ({self._site.file(description)} if description else set())
+        return {file.resolve() for file in files} | files
+
+    async def _take_up(self) -> None:
+        try:
+            site = read_site(self._path)
+            await self._change_to(site)
+        except CheopsError as error:
+            self._complaint = f"the changed settings aren't in force: {error.detail}"
+            log.error("the changed settings aren't in force", detail=error.detail)
+
+    async def _change_to(self, site: Site) -> None:
+        fixed = _needs_restart(self._site, site)
+        self._needs_restart = f"needs a restart to take effect: {', '.join(fixed)}" if fixed else ""
+        if fixed:
+            raise BadSettings(f"{', '.join(fixed)} can't change while the agent runs", hint="Restart the agent.")
+        await self._envoy.apply(site)
+        self._site, self._complaint = site, ""
+        self._pipeline = Pipeline(
+            application=site.application,
+            view=_view(site),
+            transport=self._pipeline.transport,
+            kept=self._pipeline.kept,
+            random=self._pipeline.random,
+        )
+        self._door.serve = self._pipeline.serve
+        log.info(
+            "changed settings are in force", peers=list(site.settings.peers), services=list(site.settings.services)
+        )
+
+    async def _keep_house(self, kept: KeptFiles) -> None:
+        while True:
+            await asyncio.sleep(HOUSEKEEPING_SECONDS)
+            try:
+                kept.forget_old()
+                await self._envoy.begin_new_access_log()
+            except OSError as error:
+                log.error("housekeeping failed", detail=str(error))
+
+
+def _needs_restart(old: Site, new: Site) -> list[str]:
+    """The settings that only a restart can change, among those that differ."""
+    return [
+        name
+        for name in ("site", "data", "admin", "envoy")
+        if getattr(old.settings, name) != getattr(new.settings, name)
+    ]
+
+
+def _view(site: Site) -> View:
+    numbers = {name: service.number for name, service in site.application.services.items()}
+    return View(
+        site=site.name,
+        names=names_of(site),
+        site_numbers=site.site_numbers,
+        service_numbers={name: number for name, number in numbers.items() if number is not None},
+    )
+
+
+@contextlib.contextmanager
+def _alone(path: Path, site: str) -> Any:
+    """One agent a site: a second one says so and ends."""
+    with path.open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise BadSettings(f"another agent of {site} runs already", hint="End it first.") from error
+        yield
+
+
+def _unix(path: Path) -> socket.socket:
+    """A listening unix socket that only this user may call; it takes the place of an old one in one step."""
+    half = path.with_suffix(".half")
+    half.unlink(missing_ok=True)
+    listening = socket.socket(socket.AF_UNIX)
+    old = os.umask(0o177)
+    try:
+        listening.bind(str(half))
+    finally:
+        os.umask(old)
+    listening.listen(1024)
+    half.replace(path)
+    return listening
+
+
+def _tcp(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listening = socket.socket(family)
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listening.bind((host, port))
+    except OSError as error:
+        listening.close()
+        raise BadSettings(f"admin: nothing can listen on {host}:{port}: {error.strerror}") from error
+    return listening
+
+
+@contextlib.asynccontextmanager
+async def _serving(app: Any, listening: socket.socket) -> AsyncIterator[None]:
+    """Serves an ASGI application; leaving lets requests under way finish for a moment."""
+    config = uvicorn.Config(
+        app,
+        http="httptools",
+        ws="none",
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        date_header=False,
+        timeout_graceful_shutdown=2,
+        timeout_keep_alive=75,
+    )
+    server = _Server(config)
+    task = asyncio.create_task(server.serve(sockets=[listening]))
+    while not server.started and not task.done():
+        await asyncio.sleep(0.005)
+    try:
+        yield
+    finally:
+        server.should_exit = True
+        await task
+
+
+class _Server(uvicorn.Server):
+    """Leaves signals to the agent."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Any:
+        yield

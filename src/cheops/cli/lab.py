@@ -1,0 +1,6 @@
+import click
+
+
+@click.group("lab")
+def lab_commands() -> None:
+    """x"""

@@ -1,0 +1,103 @@
+"""`cheops run`: any command-line client, with a scope."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import click
+
+from cheops.errors import DataPlaneFailed
+from cheops.intercept.envoy.forward_proxy import forward_proxy
+from cheops.intercept.envoy.process import find_envoy
+from cheops.scope import ScopeError, canonical, parse
+
+START_SECONDS = 10
+
+
+@click.command(context_settings={"ignore_unknown_options": True})
+@click.option("--scope", "text", required=True, metavar="SCOPE", help="Such as '{compute: Site1, image: Site2}'.")
+@click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
+def run(text: str, command: tuple[str, ...]) -> None:
+    """Run COMMAND with a scope on all that it sends over plain HTTP:
+
+    cheops run --scope '{orders: Site2}' -- curl http://127.0.34.1:8080/orders
+
+    It sets HTTP_PROXY to a proxy that lives as long as the command; the exit status is the command's.
+    """
+    try:
+        scope = canonical(parse(text))
+    except ScopeError as error:
+        click.echo(error.caret(), err=True)
+        sys.exit(2)
+    with _proxy(scope) as address:
+        sys.exit(_run(command, {**_without_proxies(os.environ), "http_proxy": address, "HTTP_PROXY": address}))
+
+
+def _without_proxies(environment: "os._Environ[str]") -> dict[str, str]:
+    """Without HTTPS proxies, so that HTTPS fails at our proxy and not silently around it, and without exceptions."""
+    named = {"http_proxy", "https_proxy", "all_proxy", "no_proxy"}
+    return {key: value for key, value in environment.items() if key.lower() not in named}
+
+
+def _run(command: tuple[str, ...], environment: dict[str, str]) -> int:
+    try:
+        child = subprocess.Popen(command, env={**environment, "https_proxy": environment["http_proxy"]})
+    except OSError as error:
+        click.echo(f"cheops run: {command[0]}: {error.strerror}", err=True)
+        return 127 if isinstance(error, FileNotFoundError) else 126
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the terminal sends it to the command too
+    signal.signal(signal.SIGTERM, lambda *_: child.terminate())
+    status = child.wait()
+    return status if status >= 0 else 128 - status
+
+
+@contextmanager
+def _proxy(scope: str) -> Iterator[str]:
+    """The URL of a proxy that adds the scope."""
+    with tempfile.TemporaryDirectory(prefix="cheops-") as name:
+        folder = Path(name)
+        (folder / "envoy.json").write_text(json.dumps(forward_proxy(scope, folder)))
+        arguments = [find_envoy(), "-c", str(folder / "envoy.json"), "--concurrency", "1", "--disable-hot-restart"]
+        with (folder / "log").open("wb") as log:
+            envoy = subprocess.Popen(
+                [*arguments, "--log-level", "error"], stdout=log, stderr=log, stdin=subprocess.DEVNULL, process_group=0
+            )
+        try:
+            yield f"http://127.0.0.1:{_port(envoy, folder)}"
+        finally:
+            envoy.kill()
+            envoy.wait()
+
+
+def _port(envoy: "subprocess.Popen[bytes]", folder: Path) -> int:
+    """The port that Envoy chose, once it listens. Raises DataPlaneFailed."""
+    end = time.monotonic() + START_SECONDS
+    while time.monotonic() < end and envoy.poll() is None:
+        answer = _ask(folder / "envoy.sock", "/listeners?format=json")
+        listening = json.loads(answer)["listener_statuses"] if answer else []
+        if listening:
+            return int(listening[0]["local_address"]["socket_address"]["port_value"])
+        time.sleep(0.01)
+    why = (folder / "log").read_text(errors="replace")[-500:] or f"it wasn't ready in {START_SECONDS} s"
+    raise DataPlaneFailed(f"the proxy of cheops run didn't start: {why}")
+
+
+def _ask(path: Path, target: str) -> str:
+    try:
+        with socket.socket(socket.AF_UNIX) as connection:
+            connection.settimeout(1)
+            connection.connect(str(path))
+            connection.sendall(f"GET {target} HTTP/1.0\r\nHost: envoy\r\n\r\n".encode())
+            answer = b"".join(iter(lambda: connection.recv(65536), b""))
+    except OSError:
+        return ""
+    head, _, body = answer.partition(b"\r\n\r\n")
+    return body.decode() if b" 200 " in head.partition(b"\r\n")[0] else ""

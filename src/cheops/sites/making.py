@@ -1,0 +1,176 @@
+"""Makes a site: its number in the deployment, its certificate, and a commented site.yaml.
+
+The deployment's folder holds the authority and sites.yaml, the list of sites that were made with it. Sites don't read
+that folder: it can stay with whoever makes sites.
+"""
+
+import datetime
+import fcntl
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import Field
+
+from cheops.applications import Application
+from cheops.config import Callable_, SiteName, SiteNumber, parse_address
+from cheops.documents import Document, read_document
+from cheops.errors import BadSettings
+from cheops.sites.certificates import Authority, issue, make_authority, read_authority
+
+DEFAULT_DEPLOYMENT = "cheops"
+MESH_PORT = 7443
+ADMIN_PORT = 7480
+
+
+class KnownSite(Document):
+    number: SiteNumber
+    mesh: Callable_
+
+
+class KnownSites(Document):
+    """sites.yaml of a deployment."""
+
+    sites: dict[SiteName, KnownSite] = Field(default={})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wanted:
+    """What a new site shall be. Addresses are `host:port`; `services` gives front and backend of each."""
+
+    name: str
+    folder: Path
+    deployment: Path
+    mesh: str
+    admin: str
+    services: dict[str, tuple[str, str]]
+    application: str | None = None
+    number: int | None = None
+    mesh_of_peers: dict[str, str] | None = None
+    workers: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Made:
+    """What was made, and when its certificate ends."""
+
+    settings: Path
+    number: int
+    peers: tuple[str, ...]
+    until: datetime.datetime
+
+
+def make_site(wanted: Wanted, now: datetime.datetime) -> Made:
+    """Writes site.yaml and tls/ into the folder. Raises BadSettings if a site is there, or the name is taken."""
+    settings = wanted.folder / "site.yaml"
+    if settings.exists():
+        raise BadSettings(f"{settings}: there is a site already", hint="Change it by hand, or name another --folder.")
+    wanted.deployment.mkdir(parents=True, exist_ok=True)
+    with _alone(wanted.deployment):
+        authority = _authority(wanted.deployment, now)
+        known = _known(wanted.deployment).sites
+        if wanted.name in known:
+            raise BadSettings(
+                f"{wanted.name} is a site of this deployment already, with number {known[wanted.name].number}",
+                hint=f"Take another name, or remove it from {wanted.deployment / 'sites.yaml'} if it was never used.",
+            )
+        number = wanted.number or 1 + max((site.number for site in known.values()), default=0)
+        text = _site_yaml(wanted, number, authority.deployment, known)
+        wanted.folder.mkdir(parents=True, exist_ok=True)
+        until = issue(authority, wanted.name, wanted.folder / "tls", now)
+        settings.write_text(text)
+        listed = {**known, wanted.name: KnownSite(number=number, mesh=parse_address(wanted.mesh))}
+        _write_known(wanted.deployment, listed)
+    return Made(settings=settings, number=number, peers=tuple(known), until=until)
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Two sites made at once must not get one number."""
+    with (folder / ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def _authority(folder: Path, now: datetime.datetime) -> Authority:
+    if (folder / "authority.key").exists():
+        return read_authority(folder)
+    return make_authority(folder, DEFAULT_DEPLOYMENT, now)
+
+
+def _known(folder: Path) -> KnownSites:
+    path = folder / "sites.yaml"
+    return read_document(path, KnownSites) if path.exists() else KnownSites()
+
+
+def _write_known(folder: Path, sites: dict[str, KnownSite]) -> None:
+    listed = {"sites": {name: site.model_dump(mode="json") for name, site in sites.items()}}
+    half = folder / "sites.yaml.half"
+    half.write_text(f"# The sites of this deployment. A number is never given twice.\n{_yaml(listed)}")
+    half.replace(folder / "sites.yaml")
+
+
+def _yaml(value: Any) -> str:
+    return yaml.safe_dump(value, sort_keys=False, allow_unicode=True)
+
+
+def services_of(application: Application, address: str, backend_address: str) -> dict[str, tuple[str, str]]:
+    """Front and backend of each service at the ports that the description names. Raises BadSettings if it names none."""
+    services = {}
+    for name, service in application.services.items():
+        if service.port is None or service.backend_port is None:
+            raise BadSettings(
+                f"the description gives no ports for '{name}'", hint=f"Name them: --service {name}=FRONT,BACKEND"
+            )
+        services[name] = (f"{address}:{service.port}", f"{backend_address}:{service.backend_port}")
+    return services
+
+
+def _site_yaml(wanted: Wanted, number: int, deployment: str, known: dict[str, KnownSite]) -> str:
+    services = "".join(
+        f"  {name}:\n    front: {front}\n    backend: {backend}\n" for name, (front, backend) in wanted.services.items()
+    )
+    through = wanted.mesh_of_peers or {}
+    peers = "".join(
+        f"  {name}: {{number: {site.number}, mesh: '{through.get(name, str(site.mesh))}'}}\n"
+        for name, site in known.items()
+    )
+    application = f"application: {wanted.application}" if wanted.application else "# application: application.yaml"
+    return f"""\
+# A site of Cheops. The agent takes up changes of services and peers by itself; a mistake is told in its log and at
+# /readyz, and leaves everything as it was. Files are relative to this one.
+
+site: {wanted.name}
+number: {number}                  # what request ids carry; every site must know this site by the same number
+
+# The description of the application; without one the conventions of REST hold.
+{application}
+
+data: data                 # what the agent keeps: Envoy's files, logs, scopes
+
+# The site's end of the links between sites (mutual TLS). Open this port to the other sites, and only to them.
+mesh:
+  listen: {wanted.mesh}
+  deployment: {deployment}
+  certificate: tls/site.pem
+  key: tls/site.key
+  authority: tls/authority.pem
+
+# The admin API: loopback only.
+admin:
+  listen: {wanted.admin}
+
+# Clients and other services call a service at its front; the service itself listens at its backend.
+# open_to: [Site2] lets only these sites use the service; without it all sites of the deployment may.
+services:
+{services}
+# The other sites: their number, and where their mesh listens.
+peers:{" {}" if not peers else ""}
+{peers}
+envoy:
+  workers: {wanted.workers or 2}               # threads that serve requests
+  drain_seconds: 10        # how long requests under way may take to finish when the agent ends
+"""

@@ -1,0 +1,109 @@
+"""Requests by HTTP through the site's own Envoy, which alone knows where a service or a peer is, and holds all TLS.
+
+Bytes in, bytes out: nothing is decompressed, re-quoted, redirected or held. Not promised: trailers, which end here.
+"""
+
+from collections.abc import AsyncGenerator
+from pathlib import Path
+
+import aiohttp
+from yarl import URL
+
+from cheops.errors import BadRequest, SiteUnreachable
+from cheops.intercept.envoy.names import AGENT_SERVICE, PATH, SERVICE, TO, local, site
+from cheops.model import Headers, Reply, Request
+
+_URL = URL("http://egress/", encoded=True)  # the path goes in a header, past every parser
+_HOP_BY_HOP = {b"connection", b"keep-alive", b"proxy-connection", b"te", b"trailer", b"transfer-encoding", b"upgrade"}
+_CHUNK = 1 << 16
+
+
+class HttpTransport:
+    """Sends through the unix socket of Envoy's egress listener. Open it as an async context."""
+
+    def __init__(self, here: str, socket: Path) -> None:
+        self._here, self._socket = here, socket
+
+    async def __aenter__(self) -> "HttpTransport":
+        self._session = aiohttp.ClientSession(
+            connector=aiohttp.UnixConnector(path=str(self._socket), limit=0, keepalive_timeout=60),
+            timeout=aiohttp.ClientTimeout(total=None, sock_connect=5),
+            auto_decompress=False,
+            cookie_jar=aiohttp.DummyCookieJar(),
+            skip_auto_headers=("Accept", "Accept-Encoding", "Content-Type", "User-Agent"),
+            read_bufsize=_CHUNK,
+            max_line_size=1 << 16,
+            max_field_size=1 << 16,
+        )
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._session.close()
+
+    async def send(self, request: Request, *, site: str) -> Reply:
+        """The reply of the request's service on `site`, once its headers are there. Raises SiteUnreachable."""
+        to = self._cluster(request.service, site)
+        internal = ((TO, to), (SERVICE, request.service), (PATH, _as_text(request.target, "the URL")))
+        headers = [*_end_to_end(request.headers), *internal]
+        expects = b"100-continue" in (value.lower() for value in request.values(b"expect"))
+        try:
+            reply = await self._session.request(
+                request.method, _URL, headers=headers, data=request.body, expect100=expects, allow_redirects=False
+            )
+        except (aiohttp.ClientError, OSError, TimeoutError) as error:
+            raise SiteUnreachable(
+                f"the Envoy of {self._here} broke off a request to '{request.service}' of {site}: {error}", site=site
+            ) from error
+        return Reply(status=reply.status, headers=_from_wire(reply.raw_headers), body=_body(reply, site))
+
+    async def recall(self, uuid: str, *, site: str) -> str | None:
+        """The scope that the agent of `site` keeps under `uuid`. Raises SiteUnreachable."""
+        headers = {
+            TO: self._cluster(AGENT_SERVICE, site),
+            SERVICE: AGENT_SERVICE,
+            PATH: f"/kept/{uuid}",
+            "Host": "mesh",
+        }
+        try:
+            async with self._session.get(_URL, headers=headers, timeout=aiohttp.ClientTimeout(total=5)) as reply:
+                if reply.status == 200:
+                    return await reply.text()
+                if reply.status == 404:
+                    return None
+                why = f"it answered {reply.status}"
+        except (aiohttp.ClientError, OSError, TimeoutError) as error:
+            why = str(error) or "it didn't answer in 5 s"
+        raise SiteUnreachable(f"the scope of this workflow is kept by {site}, which can't be asked: {why}", site=site)
+
+    def _cluster(self, service: str, to: str) -> str:
+        return local(service) if to == self._here else site(to)
+
+
+def _end_to_end(headers: Headers) -> list[tuple[str, str]]:
+    dropped = _HOP_BY_HOP | {b"expect"}
+    return [
+        (name.decode(), _as_text(value, f"the header {name.decode()}"))
+        for name, value in headers
+        if name not in dropped
+    ]
+
+
+def _as_text(value: bytes, where: str) -> str:
+    try:
+        return value.decode()
+    except UnicodeDecodeError as error:
+        raise BadRequest(f"{where} has bytes that aren't UTF-8", hint="Percent-encode them.") from error
+
+
+def _from_wire(headers: tuple[tuple[bytes, bytes], ...]) -> Headers:
+    return tuple((name.lower(), value) for name, value in headers if name.lower() not in _HOP_BY_HOP)
+
+
+async def _body(reply: aiohttp.ClientResponse, site: str) -> AsyncGenerator[bytes, None]:
+    try:
+        async for chunk in reply.content.iter_any():
+            yield chunk
+    except (aiohttp.ClientError, OSError) as error:
+        raise SiteUnreachable(f"{site} broke off in the middle of its reply: {error}", site=site) from error
+    finally:
+        reply.release() if reply.content.at_eof() else reply.close()
