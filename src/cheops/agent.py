@@ -23,7 +23,8 @@ from watchfiles import awatch
 from cheops.config import Site, read_site
 from cheops.errors import BadSettings, CheopsError
 from cheops.intercept.door import Door
-from cheops.intercept.envoy.process import Envoy, find_envoy
+from cheops.intercept.envoy.binary import find_envoy
+from cheops.intercept.envoy.process import Envoy
 from cheops.model import View
 from cheops.pipeline import Pipeline
 from cheops.stores.kept import KeptFiles

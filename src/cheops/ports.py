@@ -1,4 +1,4 @@
-"""What the core needs from outside. Each protocol says which errors it raises; engines stand in stores and transports."""
+"""What the core needs from outside. Each protocol says which errors it raises; stores and transports hold engines."""
 
 from typing import Protocol
 

@@ -2,7 +2,7 @@
 
 Of its 122 free bits two stay in the variant's digit; the other thirty hexadecimal digits are
 
-    c4e0 N BBBB… R…       the mark; how many bindings (1 to 4); each as service number · 1024 + site number; the rest random
+    c4e0 N BBBB… R…       the mark; how many bindings; each: service number · 1024 + site number; the rest random
     c4e0 f SSS R…         too many bindings: kept by the agent of site S, under this id
 
 intercept/envoy/scope.lua reads and writes the same. What this does not promise: that a client could not make such an id

@@ -1,13 +1,10 @@
 """`cheops agent`: runs the agent of a site."""
 
-import asyncio
 import logging
 import sys
 from pathlib import Path
 
 import click
-import structlog
-from structlog.typing import Processor
 
 
 @click.command()
@@ -24,6 +21,8 @@ def agent(path: Path, check: bool) -> None:
         site = read_site(path)
         click.echo(f"{path}: {site.name} can be run: {', '.join(site.settings.services)}")
         return
+    import asyncio
+
     import uvloop
 
     from cheops.agent import Agent
@@ -35,6 +34,9 @@ def agent(path: Path, check: bool) -> None:
 
 def _log_as_json() -> None:
     """One JSON line an event, on standard error."""
+    import structlog
+    from structlog.typing import Processor
+
     shared: list[Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.processors.add_log_level,

@@ -1,5 +1,6 @@
 """`cheops run`: any command-line client, with a scope."""
 
+import http.client
 import json
 import os
 import signal
@@ -15,8 +16,8 @@ from pathlib import Path
 import click
 
 from cheops.errors import DataPlaneFailed
+from cheops.intercept.envoy.binary import find_envoy
 from cheops.intercept.envoy.forward_proxy import forward_proxy
-from cheops.intercept.envoy.process import find_envoy
 from cheops.scope import ScopeError, canonical, parse
 
 START_SECONDS = 10
@@ -90,14 +91,24 @@ def _port(envoy: "subprocess.Popen[bytes]", folder: Path) -> int:
     raise DataPlaneFailed(f"the proxy of cheops run didn't start: {why}")
 
 
+class _UnixConnection(http.client.HTTPConnection):
+    def __init__(self, path: Path) -> None:
+        super().__init__("envoy", timeout=1)
+        self._path = path
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(str(self._path))
+
+
 def _ask(path: Path, target: str) -> str:
+    """What Envoy's admin interface answers; nothing while it doesn't."""
+    connection = _UnixConnection(path)
     try:
-        with socket.socket(socket.AF_UNIX) as connection:
-            connection.settimeout(1)
-            connection.connect(str(path))
-            connection.sendall(f"GET {target} HTTP/1.0\r\nHost: envoy\r\n\r\n".encode())
-            answer = b"".join(iter(lambda: connection.recv(65536), b""))
-    except OSError:
+        connection.request("GET", target)
+        return connection.getresponse().read().decode()
+    except (OSError, http.client.HTTPException):
         return ""
-    head, _, body = answer.partition(b"\r\n\r\n")
-    return body.decode() if b" 200 " in head.partition(b"\r\n")[0] else ""
+    finally:
+        connection.close()

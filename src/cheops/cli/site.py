@@ -5,8 +5,6 @@ from pathlib import Path
 
 import click
 
-from cheops.applications import read_application
-from cheops.config import parse_address
 from cheops.errors import BadSettings
 
 
@@ -40,7 +38,8 @@ def init(
     services: tuple[str, ...],
     number: int | None,
 ) -> None:
-    """Make the site NAME: a commented site.yaml, its certificate, and, for the first one, the deployment's authority."""
+    """Make the site NAME: a commented site.yaml and its certificate; the first one makes the authority too."""
+    from cheops.applications import read_application
     from cheops.sites.making import ADMIN_PORT, MESH_PORT, Wanted, make_site, services_of
 
     if not application and not services:
@@ -71,6 +70,8 @@ def init(
 
 
 def _service(text: str) -> tuple[str, tuple[str, str]]:
+    from cheops.config import parse_address
+
     name, _, addresses = text.partition("=")
     front, _, backend = addresses.partition(",")
     try:

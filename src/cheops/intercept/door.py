@@ -1,7 +1,7 @@
 """The agent's door: what Envoy leaves to the agent comes in here, as raw ASGI, and streams both ways.
 
-Envoy says in headers for which service a request is and what its path was, byte for byte. Only Envoy can reach the door,
-since its socket belongs to the agent's user alone.
+Envoy says in headers for which service a request is and what its path was, byte for byte. Only Envoy can reach the
+door, since its socket belongs to the agent's user alone.
 """
 
 import asyncio

@@ -1,7 +1,7 @@
 """The deployment's certificate authority, and the certificate by which a site's peers know it.
 
-A site's name stands in its certificate as a SPIFFE id, spiffe://DEPLOYMENT/site/NAME. The authority's key signs and does
-nothing else; keep it away from the sites. Revocation is not promised: remove a lost site from its peers' site.yaml.
+A site's name stands in its certificate as SPIFFE id spiffe://DEPLOYMENT/site/NAME. The authority's key only signs; keep
+it away from the sites. Revocation is not promised: remove a lost site from its peers' site.yaml.
 """
 
 import datetime

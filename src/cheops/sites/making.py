@@ -118,7 +118,7 @@ def _yaml(value: Any) -> str:
 
 
 def services_of(application: Application, address: str, backend_address: str) -> dict[str, tuple[str, str]]:
-    """Front and backend of each service at the ports that the description names. Raises BadSettings if it names none."""
+    """Front and backend of each service at the ports of the description. Raises BadSettings if it names none."""
     services = {}
     for name, service in application.services.items():
         if service.port is None or service.backend_port is None:

