@@ -10,12 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer, ValidationError, model_validator
 
 from cheops.applications import Application, Service, read_application
 from cheops.applications.description import ServiceName
-from cheops.documents import Document, read_document
-from cheops.errors import BadSettings
+from cheops.documents import Document, Misplaced, mistake_in, read_document
 
 UNIX_PATH_LIMIT = 107  # bytes: sun_path of unix(7), less the final NUL
 
@@ -86,7 +85,7 @@ class Admin(Document):
     @model_validator(mode="after")
     def _is_loopback(self) -> "Admin":
         if not self.listen.is_loopback:
-            raise ValueError("the admin API listens on loopback only, such as 127.0.0.1:7480")
+            raise Misplaced("the admin API listens on loopback only, such as 127.0.0.1:7480", "listen")
         return self
 
 
@@ -102,7 +101,8 @@ class Front(Document):
     @model_validator(mode="after")
     def _is_no_circle(self) -> "Front":
         if self.front == self.backend:
-            raise ValueError("front and backend are the same address, so requests would go round in circles")
+            what = "this is the address of the front, so requests would go round in circles"
+            raise Misplaced(what, "backend")
         return self
 
 
@@ -137,23 +137,43 @@ class Settings(Document):
     @model_validator(mode="after")
     def _sites_are_clear(self) -> "Settings":
         if self.site in self.peers:
-            raise ValueError(f"peers: {self.site} is this site itself; peers are the others")
+            raise Misplaced("this is the site itself; peers are the others", "peers", self.site)
         numbers = {self.number: self.site}
         for name, peer in self.peers.items():
             if peer.number in numbers:
-                raise ValueError(f"peers: {name} and {numbers[peer.number]} have the same number {peer.number}")
+                what = f"{numbers[peer.number]} has the number {peer.number} already; each site has its own"
+                raise Misplaced(what, "peers", name, "number")
             numbers[peer.number] = name
         return self
 
     @model_validator(mode="after")
     def _addresses_are_clear(self) -> "Settings":
         users: dict[Address, str] = {self.mesh.listen: "mesh"}
-        listening = [(self.admin.listen, "admin"), *((front.front, name) for name, front in self.services.items())]
-        for address, user in listening:
+        fronts = ((front.front, ("services", name, "front")) for name, front in self.services.items())
+        for address, path in ((self.admin.listen, ("admin", "listen")), *fronts):
             if address in users:
-                raise ValueError(f"{users[address]} and {user} can't both listen on {address}")
-            users[address] = user
+                raise Misplaced(f"{users[address]} listens on {address} already", *path)
+            users[address] = path[-2]
         return self
+
+    @model_validator(mode="after")
+    def _services_are_clear(self) -> "Settings":
+        if self.application is None:
+            self.by_convention()
+        for name, front in self.services.items():
+            for field in ("aliases", "number") if self.application else ():
+                if field in front.model_fields_set:
+                    what = f"this stands in the description, {self.application}; take it out here"
+                    raise Misplaced(what, "services", name, field)
+        return self
+
+    def by_convention(self) -> Application:
+        """The services as an application that has no description. Raises Misplaced if they contradict each other."""
+        services = {name: Service(number=f.number, aliases=f.aliases) for name, f in self.services.items()}
+        try:
+            return Application(services=services)
+        except ValidationError as error:
+            raise error.errors()[0]["ctx"]["error"] from error
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -198,22 +218,19 @@ def read_site(path: Path) -> Site:
         len(str(site.run / name).encode()) for name in ("door.sock", "mesh.sock", "envoy.sock", "egress.sock")
     )
     if longest > UNIX_PATH_LIMIT:
-        raise BadSettings(
-            f"{path}: data: the folder's path is {longest - UNIX_PATH_LIMIT} bytes too long for unix sockets"
-        )
+        what = f"the folder's path is {longest - UNIX_PATH_LIMIT} bytes too long for unix sockets"
+        raise mistake_in(path, Misplaced(what, "data"))
     return site
 
 
 def _application(settings: Settings, path: Path) -> Application:
-    """The description, with what site.yaml adds; without one, the services of site.yaml by the conventions of REST."""
+    """The description; without one, the services of site.yaml by the conventions of REST."""
     if settings.application is None:
-        services = {name: Service(number=f.number, aliases=f.aliases) for name, f in settings.services.items()}
-        return Application(services=services)
+        return settings.by_convention()
     application = read_application(path.parent / settings.application)
-    unknown = [name for name in settings.services if name not in application.services]
-    if unknown:
-        known = ", ".join(application.services)
-        raise BadSettings(
-            f"{path}: services.{unknown[0]}: {application.application} has no such service; it has: {known}"
-        )
+    for name in settings.services:
+        if name not in application.services:
+            known = ", ".join(application.services)
+            what = f"{application.application} has no such service; it has: {known}"
+            raise mistake_in(path, Misplaced(what, "services", name))
     return application

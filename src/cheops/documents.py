@@ -6,8 +6,7 @@ Promises nothing of what the settings mean: that is the models' own business.
 import difflib
 from collections.abc import Iterator
 from pathlib import Path
-from types import UnionType
-from typing import Any, TypeVar, Union, get_args, get_origin
+from typing import Any, Literal, TypeVar, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -22,6 +21,14 @@ class Document(BaseModel):
 
 
 Model = TypeVar("Model", bound="Document")
+
+
+class Misplaced(ValueError):
+    """A mistake that only the whole of a model shows; it stands at `path` inside the model."""
+
+    def __init__(self, what: str, *path: str | int) -> None:
+        super().__init__(what)
+        self.path = path
 
 
 def read_document(path: Path, model: type[Model], **context: Any) -> Model:
@@ -53,26 +60,38 @@ def parse_document(text: str, name: str, model: type[Model], **context: Any) -> 
         raise BadSettings("\n".join(lines)) from error
 
 
+def mistake_in(path: Path, mistake: Misplaced) -> BadSettings:
+    """A mistake of the document at `path` that its model alone doesn't show, told with the line."""
+    root = yaml.compose(path.read_text(encoding="utf-8"), Loader=yaml.SafeLoader)
+    line, _ = _line_of(root, list(mistake.path))
+    return BadSettings(f"{path}:{line}: {'.'.join(map(str, mistake.path))}: {mistake}")
+
+
 def _repeated_keys(node: yaml.Node | None) -> Iterator[yaml.ScalarNode]:
-    if isinstance(node, yaml.MappingNode):
-        seen: set[str] = set()
-        for key, value in node.value:
-            if key.value in seen:
-                yield key
-            seen.add(key.value)
-            yield from _repeated_keys(value)
-    elif isinstance(node, yaml.SequenceNode):
-        for item in node.value:
-            yield from _repeated_keys(item)
+    met: set[int] = set()  # an alias may stand inside what it names
+    waiting = [node]
+    while waiting:
+        node = waiting.pop()
+        if isinstance(node, yaml.CollectionNode) and id(node) not in met:
+            met.add(id(node))
+            pairs = node.value if isinstance(node, yaml.MappingNode) else ()
+            seen: set[str] = set()
+            for key, _ in pairs:
+                if key.value in seen:
+                    yield key
+                seen.add(key.value)
+            waiting += [value for _, value in reversed(pairs)] if pairs else reversed(node.value)
 
 
 def _sentence(name: str, root: yaml.Node | None, model: type[Document], mistake: dict[str, Any]) -> str:
-    path = [part for part in mistake["loc"] if part != "[key]"]
+    error = mistake.get("ctx", {}).get("error")
+    full_path = [part for part in (*mistake["loc"], *getattr(error, "path", ())) if part != "[key]"]
+    path = _without_tags(root, full_path)
     line, known = _line_of(root, path)
     field = ".".join(str(part) for part in path) or "the file"
     match mistake["type"]:
         case "extra_forbidden":
-            what = f"'{path[-1]}' isn't a setting here{_near(str(path[-1]), _fields_at(model, path[:-1]))}"
+            what = f"'{path[-1]}' isn't a setting here{_near(str(path[-1]), _fields_at(model, full_path[:-1]))}"
         case "missing":
             what = f"'{path[-1]}' is missing"
         case _:
@@ -86,36 +105,56 @@ def _line_of(node: yaml.Node | None, path: list[Any]) -> tuple[int, bool]:
     """The line (from 1) of what `path` names, or of the deepest part of it that the file has."""
     line = node.start_mark.line + 1 if node is not None else 1
     for part in path:
-        if isinstance(node, yaml.MappingNode):
-            found = next(((key, value) for key, value in node.value if key.value == str(part)), None)
-        elif isinstance(node, yaml.SequenceNode) and isinstance(part, int) and part < len(node.value):
-            found = (node.value[part], node.value[part])
-        else:
-            found = None
+        found = _below(node, part)
         if found is None:
             return line, False
         line, node = found[0].start_mark.line + 1, found[1]
     return line, True
 
 
-def _fields_at(model: Any, path: list[Any]) -> list[str]:
-    """The names of the fields of the model that stands at `path` inside `model`."""
+def _below(node: yaml.Node | None, part: Any) -> tuple[yaml.Node, yaml.Node] | None:
+    """Where `part` of a path is named, and what it names."""
+    if isinstance(node, yaml.MappingNode):
+        return next(((key, value) for key, value in node.value if key.value == str(part)), None)
+    if isinstance(node, yaml.SequenceNode) and isinstance(part, int) and part < len(node.value):
+        return node.value[part], node.value[part]
+    return None
+
+
+def _without_tags(node: yaml.Node | None, path: list[Any]) -> list[Any]:
+    """pydantic names a member of a union by its tag, which in the file is a value, such as that of `kind`."""
+    left = []
     for part in path:
-        annotation = model.model_fields[part].annotation if _is_model(model) and part in model.model_fields else model
-        model = next((inner for inner in _inside(annotation) if _is_model(inner)), None)
-    return list(model.model_fields) if _is_model(model) else []
+        found = _below(node, part)
+        if found is None and isinstance(node, yaml.MappingNode) and part in (value.value for _, value in node.value):
+            continue
+        left.append(part)
+        node = found[1] if found else None
+    return left
 
 
-def _is_model(kind: Any) -> bool:
-    return isinstance(kind, type) and issubclass(kind, BaseModel)
+def _fields_at(model: type[BaseModel], path: list[Any]) -> list[str]:
+    """The names of the fields of the model that stands at `path` inside `model`."""
+    models = [model]
+    for part in path:
+        inside = [
+            each for one in models if part in one.model_fields for each in _inside(one.model_fields[part].annotation)
+        ]
+        models = inside or [one for one in models if part in _tags(one)] or models
+    return list(models[0].model_fields)
 
 
-def _inside(annotation: Any) -> Iterator[Any]:
-    if get_origin(annotation) in (Union, UnionType, dict, list, tuple):
-        for argument in get_args(annotation):
-            yield from _inside(argument)
-    else:
+def _tags(model: type[BaseModel]) -> set[Any]:
+    fields = (field.annotation for field in model.model_fields.values())
+    return {tag for annotation in fields if get_origin(annotation) is Literal for tag in get_args(annotation)}
+
+
+def _inside(annotation: Any) -> Iterator[type[BaseModel]]:
+    """The models that an annotation names."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         yield annotation
+    for argument in get_args(annotation):
+        yield from _inside(argument)
 
 
 def _near(word: str, words: list[str]) -> str:

@@ -40,7 +40,7 @@ class Pipeline:
         carried = read_carried(request, self.application)
         scope = await self.understand(carried)
         plan = make_plan(scope, request.service, self.view)
-        if carried.by_id:  # it carries its scope already
+        if carried.text is None:  # there is none, or its id carries it already
             return await execute(plan, carried.request, self.transport)
         carrying = carry(carried.request, plan.resolved, self.application, self.view, self.random)
         if carrying.keep_under:
@@ -74,10 +74,12 @@ class Pipeline:
                     f"the request id carries {what}, which {self.view.site} doesn't know",
                     hint="All sites must agree on the numbers of sites and services; compare their site.yaml.",
                 )
-        bindings = ((services[service], sites[site]) for service, site in carried.numbers)
-        return Scope(
-            bindings=tuple(Binding(service=service, location=SiteName(name=site)) for service, site in bindings)
-        )
+        bindings = {services[service]: SiteName(name=sites[site]) for service, site in carried.numbers}
+        if len(bindings) < len(carried.numbers):
+            raise BadRequest(
+                "the request id binds a service twice", hint="It is forged, or damaged; leave the id to Cheops."
+            )
+        return Scope(bindings=tuple(Binding(service=name, location=site) for name, site in bindings.items()))
 
     async def _kept(self, carried: KeptBy, uuid: str) -> str:
         sites = {number: name for name, number in self.view.site_numbers.items()}

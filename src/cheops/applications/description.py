@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, StringConstraints, model_validator
 
-from cheops.documents import Document, read_document
+from cheops.documents import Document, Misplaced, read_document
 
 HeaderName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9!#$%&'*+.^_`|~-]+$")]
 Port = Annotated[int, Field(ge=1, le=65535)]
@@ -22,6 +22,8 @@ def _service_name(name: str) -> str:
         )
     if name.lower() == "prime":
         raise ValueError("'prime' means something else in a scope; give the service another name")
+    if name.lower() == "cheops":
+        raise ValueError("'cheops' is the agent itself; give the service another name")
     return name.lower()
 
 
@@ -45,12 +47,12 @@ class RequestIdCarrier(Document):
 
     kind: Literal["request-id"]
     header: HeaderName
-    format: str = "{uuid}"
+    format: str = Field(default="{uuid}", pattern=r"^[!-~]+$")
 
     @model_validator(mode="after")
     def _has_one_uuid(self) -> "RequestIdCarrier":
         if self.format.count("{uuid}") != 1:
-            raise ValueError("format needs '{uuid}' once, such as 'req-{uuid}'")
+            raise Misplaced("the format needs '{uuid}' once, such as 'req-{uuid}'", "format")
         return self
 
     @property
@@ -98,23 +100,34 @@ class Application(Document):
         for name, service in self.services.items():
             for word in {name, *service.aliases}:
                 if word in owner:
-                    raise ValueError(f"'{word}' names both {owner[word]} and {name}; a name has one meaning")
+                    what = f"'{word}' names both {owner[word]} and {name}; a name has one meaning"
+                    raise Misplaced(what, "services", name)
                 owner[word] = name
-        numbers = [service.number for service in self.services.values() if service.number is not None]
-        if len(numbers) != len(set(numbers)):
-            raise ValueError("two services have the same number; each needs one of its own")
+        return self
+
+    @model_validator(mode="after")
+    def _numbers_are_clear(self) -> "Application":
+        owner: dict[int, str] = {}
+        for name, number in ((name, service.number) for name, service in self.services.items()):
+            if number in owner:
+                raise Misplaced(f"{owner[number]} has the number {number} already", "services", name, "number")
+            if number is not None:
+                owner[number] = name
+            elif self.request_id:
+                what = "a request id carries numbers, so each service needs a `number`, from 1 to 62"
+                raise Misplaced(what, "services", name)
         return self
 
     @model_validator(mode="after")
     def _carriers_are_clear(self) -> "Application":
         kinds = [carrier.kind for carrier in self.carriers]
-        if len(kinds) != len(set(kinds)):
-            raise ValueError("carriers: each kind may stand once")
-        if self.request_id and any(service.number is None for service in self.services.values()):
-            raise ValueError("carriers: a request id carries numbers, so each service needs a `number`")
-        for service in self.token_suffix.cut_at if self.token_suffix else ():
-            if service not in self.services:
-                raise ValueError(f"carriers: cut_at names '{service}', which isn't a service here")
+        for place, carrier in enumerate(self.carriers):
+            if carrier.kind in kinds[:place]:
+                raise Misplaced(f"a carrier of the kind '{carrier.kind}' may stand here once", "carriers", place)
+            for service in getattr(carrier, "cut_at", ()):
+                if service not in self.services:
+                    what = f"'{service}' isn't a service here; there are: {', '.join(self.services)}"
+                    raise Misplaced(what, "carriers", place, "cut_at")
         return self
 
     @property

@@ -37,10 +37,10 @@ def read_carried(request: Request, application: Application) -> Carried:
         raise BadRequest("the scope is given twice, in the URL and in X-Scope", hint="Give it once.")
     text = text if text is not None else stated
     text = text if text is not None else _in_baggage(request)
-    by_id, uuid = _in_request_id(request, application.request_id) if text is None else (None, "")
+    by_id, uuid = in_request_id(request, application.request_id) if text is None else (None, "")
     suffix, request = _in_token(request, application.token_suffix)
-    if text is None and by_id is None:
-        text = suffix
+    if text is None and by_id is None and suffix is not None:
+        text = _text(suffix, "a token")
     return Carried(request=request, text=text, by_id=by_id, uuid=uuid)
 
 
@@ -75,15 +75,21 @@ def _in_baggage(request: Request) -> str | None:
     """W3C Baggage: members are separated by commas, their properties follow a semicolon, values are percent-encoded."""
     found = []
     for member in b",".join(request.values(BAGGAGE)).split(b","):
-        key, _, value = member.partition(b";")[0].partition(b"=")
-        if key.strip() == b"scope":
+        if is_scope(member):
+            _, _, value = member.partition(b";")[0].partition(b"=")
             found.append(_text(unquote_to_bytes(value.strip()), "baggage"))
     if len(found) > 1:
         raise BadRequest("the baggage has the member 'scope' twice", hint="Give it once.")
     return found[0] if found else None
 
 
-def _in_request_id(request: Request, carrier: RequestIdCarrier | None) -> tuple[Bindings | KeptBy | None, str]:
+def is_scope(member: bytes) -> bool:
+    """Whether a member of baggage is the scope."""
+    return member.partition(b";")[0].partition(b"=")[0].strip() == b"scope"
+
+
+def in_request_id(request: Request, carrier: RequestIdCarrier | None) -> tuple[Bindings | KeptBy | None, str]:
+    """What the request id carries, and its UUID; nothing if it isn't marked."""
     values = request.values(carrier.header.lower().encode()) if carrier else []
     if not carrier or len(values) != 1:
         return None, ""
@@ -92,17 +98,18 @@ def _in_request_id(request: Request, carrier: RequestIdCarrier | None) -> tuple[
     if not (value.startswith(before) and value.endswith(after)):
         return None, ""
     uuid = value[len(before) : len(value) - len(after)]
-    return decode(uuid), uuid
+    carries = decode(uuid)
+    return carries, uuid if carries else ""
 
 
-def _in_token(request: Request, carrier: TokenSuffixCarrier | None) -> tuple[str | None, Request]:
+def _in_token(request: Request, carrier: TokenSuffixCarrier | None) -> tuple[bytes | None, Request]:
     found = None
     for name in carrier.headers if carrier else ():
         key = name.lower().encode()
         values = request.values(key)
         if carrier and len(values) == 1 and (parts := split_token(values[0], carrier)):
             token, suffix = parts
-            found = found if found is not None else _text(suffix, name)
+            found = found if found is not None else suffix
             if request.service in carrier.cut_at:
                 request = request.with_header(key, token)
     return found, request
@@ -110,5 +117,5 @@ def _in_token(request: Request, carrier: TokenSuffixCarrier | None) -> tuple[str
 
 def split_token(value: bytes, carrier: TokenSuffixCarrier) -> tuple[bytes, bytes] | None:
     """A token and the scope behind it; None if it has none."""
-    token, found, rest = value.partition(carrier.separator.encode() + b"{")
+    token, found, rest = value.rpartition(carrier.separator.encode() + b"{")
     return (token, b"{" + rest) if found and value.endswith(b"}") else None

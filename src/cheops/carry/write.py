@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from urllib.parse import quote
 
 from cheops.applications import Application, RequestIdCarrier, TokenSuffixCarrier
-from cheops.carry.read import BAGGAGE, HEADER, split_token
-from cheops.carry.request_id import MOST_BINDINGS, RandomDigits, decode, encode, encode_kept
+from cheops.carry.read import BAGGAGE, HEADER, in_request_id, is_scope, split_token
+from cheops.carry.request_id import MOST_BINDINGS, Bindings, RandomDigits, encode, encode_kept
 from cheops.model import Request, Resolved, View
 
 
@@ -39,7 +39,7 @@ def _in_request_id(
     if len(numbers) > MOST_BINDINGS:
         uuid = encode_kept(view.site_numbers[view.site], random)
         return request.with_header(name, f"{before}{uuid}{after}".encode()), uuid
-    if not _carries(request, name, carrier, numbers):
+    if in_request_id(request, carrier)[0] != Bindings(numbers=numbers):  # else one workflow keeps one id
         request = request.with_header(name, f"{before}{encode(numbers, random)}{after}".encode())
     return request, ""
 
@@ -50,23 +50,9 @@ def _numbers(
     return tuple((services[service], sites[site]) for service, site in site_of.items())
 
 
-def _carries(request: Request, name: bytes, carrier: RequestIdCarrier, numbers: tuple[tuple[int, int], ...]) -> bool:
-    """Whether the request's own id says the same already; then it is kept, so that one workflow has one id."""
-    values, (before, after) = request.values(name), carrier.around
-    if len(values) != 1:
-        return False
-    text = values[0].decode("latin1")
-    carried = decode(text[len(before) : len(text) - len(after)])
-    return getattr(carried, "numbers", None) == numbers
-
-
 def _in_baggage(request: Request, resolved: Resolved) -> Request:
-    kept = [m.strip() for m in b",".join(request.values(BAGGAGE)).split(b",") if m.strip() and not _is_scope(m)]
+    kept = [m.strip() for m in b",".join(request.values(BAGGAGE)).split(b",") if m.strip() and not is_scope(m)]
     return request.with_header(BAGGAGE, b",".join([*kept, b"scope=" + quote(resolved.text(), safe="").encode()]))
-
-
-def _is_scope(member: bytes) -> bool:
-    return member.partition(b"=")[0].strip() == b"scope"
 
 
 def _on_tokens(request: Request, resolved: Resolved, carrier: TokenSuffixCarrier) -> Request:

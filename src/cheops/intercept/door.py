@@ -113,7 +113,9 @@ def read_request(scope: Message, client: _Client) -> Request:
     return Request(
         service=stated[SERVICE.encode()].decode(),
         method=scope["method"],
-        target=stated[PATH.encode()],
+        target=stated.get(
+            PATH.encode(), scope["raw_path"] + (b"?" if scope["query_string"] else b"") + scope["query_string"]
+        ),
         headers=tuple((name, value) for name, value in headers if name not in _INTERNAL),
         body=client.body() if has_body else None,
     )

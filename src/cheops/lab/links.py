@@ -158,7 +158,7 @@ class Way:
 
     async def passage(self, due: float) -> None:
         """Return once that which is ``due`` then has arrived."""
-        while (left := due - time.monotonic()) > 0:  # noqa: ASYNC110 (uvloop's clock may wake us a little early)
+        while (left := due - time.monotonic()) > 0:  # uvloop's clock may wake us a little early
             await asyncio.sleep(math.ceil(left * 1000) / 1000)
         await self.passable.wait()
 

@@ -57,7 +57,7 @@ def read_authority(folder: Path) -> Authority:
         key = serialization.load_pem_private_key((folder / "authority.key").read_bytes(), None)
         names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
         (uri,) = names.get_values_for_type(x509.UniformResourceIdentifier)
-    except (OSError, ValueError, x509.ExtensionNotFound) as error:
+    except (OSError, ValueError, TypeError, x509.ExtensionNotFound) as error:  # TypeError: the key has a password
         raise BadSettings(f"{folder}: holds no certificate authority that can be used: {error}") from error
     if not isinstance(key, ec.EllipticCurvePrivateKey):
         raise BadSettings(f"{folder / 'authority.key'}: isn't the key of an authority made by Cheops")

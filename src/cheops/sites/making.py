@@ -16,14 +16,15 @@ import yaml
 from pydantic import Field
 
 from cheops.applications import Application
-from cheops.config import Callable_, SiteName, SiteNumber, parse_address
-from cheops.documents import Document, read_document
+from cheops.config import Callable_, Settings, SiteName, SiteNumber, parse_address
+from cheops.documents import Document, parse_document, read_document
 from cheops.errors import BadSettings
 from cheops.sites.certificates import Authority, issue, make_authority, read_authority
 
 DEFAULT_DEPLOYMENT = "cheops"
 MESH_PORT = 7443
 ADMIN_PORT = 7480
+LAST_NUMBER = 1023  # of a site: ten bits of a request id
 
 
 class KnownSite(Document):
@@ -49,7 +50,7 @@ class Wanted:
     services: dict[str, tuple[str, str]]
     application: str | None = None
     number: int | None = None
-    mesh_of_peers: dict[str, str] | None = None
+    peers: dict[str, KnownSite] | None = None  # else the sites that the deployment has
     workers: int | None = None
 
 
@@ -77,14 +78,27 @@ def make_site(wanted: Wanted, now: datetime.datetime) -> Made:
                 f"{wanted.name} is a site of this deployment already, with number {known[wanted.name].number}",
                 hint=f"Take another name, or remove it from {wanted.deployment / 'sites.yaml'} if it was never used.",
             )
-        number = wanted.number or 1 + max((site.number for site in known.values()), default=0)
-        text = _site_yaml(wanted, number, authority.deployment, known)
+        number = _number(wanted, known)
+        peers = known if wanted.peers is None else wanted.peers
+        text = _site_yaml(wanted, number, authority.deployment, peers)
+        parse_document(text, str(settings), Settings)  # before anything is written that the other sites would meet
         wanted.folder.mkdir(parents=True, exist_ok=True)
         until = issue(authority, wanted.name, wanted.folder / "tls", now)
         settings.write_text(text)
         listed = {**known, wanted.name: KnownSite(number=number, mesh=parse_address(wanted.mesh))}
         _write_known(wanted.deployment, listed)
-    return Made(settings=settings, number=number, peers=tuple(known), until=until)
+    return Made(settings=settings, number=number, peers=tuple(peers), until=until)
+
+
+def _number(wanted: Wanted, known: dict[str, KnownSite]) -> int:
+    """The number that is wanted, else the next one. Raises BadSettings if another site has it, or there is none."""
+    owners = {site.number: name for name, site in known.items()}
+    number = wanted.number or 1 + max(owners, default=0)
+    if number in owners:
+        raise BadSettings(f"{owners[number]} has the number {number} already", hint="Take another; each has its own.")
+    if number > LAST_NUMBER:
+        raise BadSettings(f"a site's number is at most {LAST_NUMBER}", hint="Name one that is free: --number N.")
+    return number
 
 
 @contextmanager
@@ -129,21 +143,21 @@ def services_of(application: Application, address: str, backend_address: str) ->
     return services
 
 
-def _site_yaml(wanted: Wanted, number: int, deployment: str, known: dict[str, KnownSite]) -> str:
+def _site_yaml(wanted: Wanted, number: int, deployment: str, others: dict[str, KnownSite]) -> str:
     services = "".join(
-        f"  {name}:\n    front: {front}\n    backend: {backend}\n" for name, (front, backend) in wanted.services.items()
+        f"  {_scalar(name)}:\n    front: {_scalar(front)}\n    backend: {_scalar(backend)}\n"
+        for name, (front, backend) in wanted.services.items()
     )
-    through = wanted.mesh_of_peers or {}
     peers = "".join(
-        f"  {name}: {{number: {site.number}, mesh: '{through.get(name, str(site.mesh))}'}}\n"
-        for name, site in known.items()
+        f"  {_scalar(name)}: {{number: {site.number}, mesh: '{site.mesh}'}}\n" for name, site in others.items()
     )
-    application = f"application: {wanted.application}" if wanted.application else "# application: application.yaml"
+    described = f"application: {_scalar(wanted.application or '')}"
+    application = described if wanted.application else "# application: application.yaml"
     return f"""\
 # A site of Cheops. The agent takes up changes of services and peers by itself; a mistake is told in its log and at
 # /readyz, and leaves everything as it was. Files are relative to this one.
 
-site: {wanted.name}
+site: {_scalar(wanted.name)}
 number: {number}                  # what request ids carry; every site must know this site by the same number
 
 # The description of the application; without one the conventions of REST hold.
@@ -153,7 +167,7 @@ data: data                 # what the agent keeps: Envoy's files, logs, scopes
 
 # The site's end of the links between sites (mutual TLS). Open this port to the other sites, and only to them.
 mesh:
-  listen: {wanted.mesh}
+  listen: {_scalar(wanted.mesh)}
   deployment: {deployment}
   certificate: tls/site.pem
   key: tls/site.key
@@ -161,7 +175,7 @@ mesh:
 
 # The admin API: loopback only.
 admin:
-  listen: {wanted.admin}
+  listen: {_scalar(wanted.admin)}
 
 # Clients and other services call a service at its front; the service itself listens at its backend.
 # open_to: [Site2] lets only these sites use the service; without it all sites of the deployment may.
@@ -174,3 +188,8 @@ envoy:
   workers: {wanted.workers or 2}               # threads that serve requests
   drain_seconds: 10        # how long requests under way may take to finish when the agent ends
 """
+
+
+def _scalar(text: str) -> str:
+    """A string as YAML writes it on one line: `no` and `1` and `[::1]:7443` would be something else without quotes."""
+    return yaml.safe_dump(text, width=1 << 16, allow_unicode=True).removesuffix("\n").removesuffix("\n...")

@@ -25,9 +25,10 @@ class KeptFiles:
         with half.open("w", encoding="utf-8") as file:
             file.write(text)
             file.flush()
+            os.utime(half, (self._clock(), self._clock()))
             os.fsync(file.fileno())
-        os.utime(half, (self._clock(), self._clock()))
         half.replace(path)
+        _sync(self._folder)
 
     def recall(self, uuid: str) -> str | None:
         """The text, or None when it isn't kept (any more)."""
@@ -52,6 +53,15 @@ class KeptFiles:
         return self._folder / uuid
 
 
+def _sync(folder: Path) -> None:
+    """Until then a file's new name may be lost with the machine's power (fsync(2))."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
 class KeptInMemory:
     """The twin of KeptFiles that forgets with its process."""
 
@@ -65,8 +75,8 @@ class KeptInMemory:
         self._texts[uuid] = (self._clock(), text)
 
     def recall(self, uuid: str) -> str | None:
-        since, text = self._texts.get(uuid, (0.0, ""))
-        return text if text and self._clock() - since < KEPT_SECONDS else None
+        since, text = self._texts.get(uuid, (0.0, None))
+        return text if self._clock() - since < KEPT_SECONDS else None
 
     def forget_old(self) -> None:
         young = {uuid: entry for uuid, entry in self._texts.items() if self._clock() - entry[0] < KEPT_SECONDS}

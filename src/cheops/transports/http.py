@@ -4,6 +4,7 @@ Bytes in, bytes out: nothing is decompressed, re-quoted, redirected or held. Not
 """
 
 from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from pathlib import Path
 
 import aiohttp
@@ -45,10 +46,11 @@ class HttpTransport:
         to = self._cluster(request.service, site)
         internal = ((TO, to), (SERVICE, request.service), (PATH, _as_text(request.target, "the URL")))
         headers = [*_end_to_end(request.headers), *internal]
+        body = _headers_first(request.body) if request.body else None
         expects = b"100-continue" in (value.lower() for value in request.values(b"expect"))
         try:
             reply = await self._session.request(
-                request.method, _URL, headers=headers, data=request.body, expect100=expects, allow_redirects=False
+                request.method, _URL, headers=headers, data=body, expect100=expects, allow_redirects=False
             )
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
             raise SiteUnreachable(
@@ -86,6 +88,14 @@ def _end_to_end(headers: Headers) -> list[tuple[str, str]]:
         for name, value in headers
         if name not in dropped
     ]
+
+
+async def _headers_first(body: AsyncGenerator[bytes, None]) -> AsyncGenerator[bytes, None]:
+    """aiohttp holds the headers back until something of the body is there; a service may refuse before that."""
+    yield b""
+    async with aclosing(body):
+        async for chunk in body:
+            yield chunk
 
 
 def _as_text(value: bytes, where: str) -> str:

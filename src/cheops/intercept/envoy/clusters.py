@@ -5,6 +5,7 @@ from typing import Any
 from cheops.config import Address, Site
 from cheops.intercept.envoy.names import AGENT, AGENT_MESH, local, site, typed
 
+PEER_CONNECT_SECONDS = 0.75  # TCP and TLS; twice that (routes retry once) must leave room within 2 s
 UNLIMITED = 1_000_000  # Envoy's default of 1024 would refuse a site's 1025th watch
 Cluster = dict[str, Any]
 
@@ -17,11 +18,9 @@ def clusters(of: Site) -> list[Cluster]:
     sentence = (
         f"The agent of {here} doesn't run. Requests without a scope, or with one site in it, are served without it."
     )
-    agent = [_pipe(cluster, str(of.run / file), here, sentence) for cluster, file in _AGENT_SOCKETS.items()]
-    return [*services, *agent, *peers]
-
-
-_AGENT_SOCKETS = {AGENT: "door.sock", AGENT_MESH: "mesh.sock"}
+    agent = _pipe(AGENT, str(of.run / "door.sock"), here, sentence)
+    mesh = _pipe(AGENT_MESH, str(of.run / "mesh.sock"), here, sentence)
+    return [*services, agent, mesh, *peers]
 
 
 def _cluster(name: str, address: dict[str, Any], *, site: str, sentence: str, **more: Any) -> Cluster:
@@ -82,6 +81,7 @@ def _peer(of: Site, name: str, mesh: Address) -> Cluster:
         sentence=f"The site {name} can't be reached from {of.name}.",
         **_kind(mesh),
         **_protocol(explicit_http_config={"http2_protocol_options": _http2()}),
+        connect_timeout=f"{PEER_CONNECT_SECONDS}s",
         transport_socket=_tls_to(of, name),
         health_checks=[_health_check(of)],
     )

@@ -4,7 +4,7 @@ from typing import Any
 
 from cheops.config import Address, Site
 from cheops.intercept.envoy.clusters import socket, tls_context
-from cheops.intercept.envoy.names import SERVICE, typed
+from cheops.intercept.envoy.names import PATH, SERVICE, typed
 from cheops.intercept.envoy.routes import front_name
 
 Listener = dict[str, Any]
@@ -71,7 +71,9 @@ def _mesh(of: Site) -> Listener:
 def _egress(of: Site) -> Listener:
     path = {"pipe": {"path": str(of.run / "egress.sock"), "mode": 0o600}}
     return _listener(
-        "egress", path, _manager(of, "egress", ["cheops.location"], f"%REQ({SERVICE})%") | {"skip_xff_append": True}
+        "egress",
+        path,
+        _manager(of, "egress", ["cheops.path", "cheops.location"], f"%REQ({SERVICE})%") | {"skip_xff_append": True},
     )
 
 
@@ -122,6 +124,7 @@ _LOCATION = {
 _HAS_LOCATION = {"single_predicate": {"input": _LOCATION, "value_match": {"contains": "/"}}}
 _FILTERS = {
     "cheops.scope": {"name": "cheops.scope", "typed_config": _LUA},
+    "cheops.path": {"name": "cheops.path", "typed_config": _LUA},
     "cheops.peers": {"name": "cheops.peers", "typed_config": typed("envoy.extensions.filters.http.rbac.v3.RBAC")},
     # Lua costs microseconds; a reply without a Location doesn't meet it.
     "cheops.location": {
@@ -145,7 +148,7 @@ def _access_log(of: Site, listener: str, service: str) -> dict[str, Any]:
         "listener": listener.partition("/")[0],
         "service": service,
         "method": "%REQ(:METHOD)%",
-        "path": "%REQ(:PATH)%",
+        "path": f"%REQ({PATH}?:PATH)%",
         "status": "%RESPONSE_CODE%",
         "scope": "%REQ(X-SCOPE)%",
         "to": "%UPSTREAM_CLUSTER_RAW%",

@@ -52,5 +52,10 @@ def location_script(of: Site, service: str | None) -> str:
     return _script("location.lua", {"service": service, "addresses": addresses})
 
 
+def path_script() -> str:
+    """The script that puts the path of what the agent sends in its place."""
+    return (files(__package__) / "path.lua").read_text()
+
+
 def _script(name: str, facts: dict[str, Any]) -> str:
     return f"local S = {lua_value(facts)}\n{(files(__package__) / name).read_text()}"

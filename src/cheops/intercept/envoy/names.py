@@ -1,6 +1,5 @@
 """Names that Envoy's resources, Envoy's Lua and the agent must agree on."""
 
-import json
 from typing import Any
 
 TO = "cheops-to"  # where a front's request goes: "local", "agent" or the name of a peer's cluster
@@ -8,6 +7,7 @@ SERVICE = "cheops-service"  # the service that a request on the mesh, or to the 
 PATH = "cheops-path"  # the path byte for byte, past parsers that would mend it
 PEER = "cheops-peer"  # the site that a request on the mesh comes from, by its certificate
 VIA = "cheops-via"  # every front that a request passed; what finds itself there breaks the circle
+EXTERNAL = "x-envoy-external-address"  # Envoy adds it by itself
 SERVED_BY = "cheops-served-by"
 
 AGENT_SERVICE = "cheops"  # the agent itself, as a service on the mesh; no service of an application may take the name
@@ -40,9 +40,14 @@ def lua_value(value: Any) -> str:
         case int():
             return str(value)
         case str():
-            return json.dumps(value)
+            return '"' + "".join(map(_lua_byte, value.encode("utf-8", "surrogatepass"))) + '"'
         case dict():
             return "{" + ", ".join(f"[{lua_value(key)}] = {lua_value(item)}" for key, item in value.items()) + "}"
         case list() | tuple():
             return "{" + ", ".join(lua_value(item) for item in value) + "}"
     raise TypeError(f"Lua has no {value!r}")
+
+
+def _lua_byte(byte: int) -> str:
+    """Lua 5.1 knows no escape of Unicode; a decimal one has three digits, lest a digit that follows be part of it."""
+    return chr(byte) if 32 <= byte < 127 and byte not in b'"\\' else f"\\{byte:03}"

@@ -36,7 +36,7 @@ class Running:
 
     pid: int
     began: str
-    bootstrap: str
+    bootstrap: str = ""
 
     @property
     def lives(self) -> bool:
@@ -119,6 +119,9 @@ class Envoy:
             if child.poll() is not None:
                 self._fail(f"Envoy ended with status {child.returncode} as it started")
             if (await self.ask("/ready")).startswith("LIVE"):
+                refused = [name for name, (_, refused) in (await self._versions()).items() if refused]
+                if refused:
+                    self._fail(f"Envoy refused {', '.join(refused)}")
                 return
             await asyncio.sleep(0.02)
         self._fail(f"Envoy wasn't ready in {START_SECONDS} s")

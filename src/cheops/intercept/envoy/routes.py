@@ -16,12 +16,12 @@ from cheops.applications import RequestIdCarrier
 from cheops.carry.request_id import MARK
 from cheops.config import Front, Site
 from cheops.intercept.envoy.clusters import spiffe_id
-from cheops.intercept.envoy.lua import location_script, scope_script
+from cheops.intercept.envoy.lua import location_script, path_script, scope_script
 from cheops.intercept.envoy.names import (
     AGENT,
     AGENT_MESH,
     AGENT_SERVICE,
-    PATH,
+    EXTERNAL,
     PEER,
     SERVED_BY,
     SERVICE,
@@ -71,11 +71,11 @@ def mesh_routes(of: Site) -> Route:
 
 def egress_routes(of: Site) -> Route:
     """The route configuration of what the agent sends: `cheops-to` names the cluster, `cheops-path` is the path."""
-    as_it_was = {"cluster_header": TO, "path_rewrite": f"%REQ({PATH})%"}
+    as_it_was = {"cluster_header": TO}
     here = _forward(
         {"headers": [{"name": TO, "string_match": {"prefix": "local/"}}]},
         as_it_was,
-        request_headers_to_remove=[TO, PATH, SERVICE],
+        request_headers_to_remove=[TO, SERVICE],
         response_headers_to_add=[_add(SERVED_BY, of.name)],
         name="here",
     )
@@ -84,8 +84,8 @@ def egress_routes(of: Site) -> Route:
         {
             "name": "all",
             "domains": ["*"],
-            "routes": [here, _forward({}, as_it_was, request_headers_to_remove=[TO, PATH], name="peer")],
-            **_per_route_lua({"cheops.location": location_script(of, None)}),
+            "routes": [here, _forward({}, as_it_was, request_headers_to_remove=[TO], name="peer")],
+            **_per_route_lua({"cheops.path": path_script(), "cheops.location": location_script(of, None)}),
         },
     )
 
@@ -219,7 +219,7 @@ def _to_here(of: Site, service: str, match: dict[str, Any], *headers: dict[str, 
         match,
         {"cluster": local(service)},
         request_headers_to_add=[_passed(of, service), *headers],
-        request_headers_to_remove=[TO],
+        request_headers_to_remove=[TO, EXTERNAL],
         response_headers_to_add=[_add(SERVED_BY, of.name)] if scoped else [],
         name="here",
     )
@@ -227,13 +227,14 @@ def _to_here(of: Site, service: str, match: dict[str, Any], *headers: dict[str, 
 
 def _to_peer(of: Site, service: str, action: dict[str, Any], match: dict[str, Any], *headers: dict[str, Any]) -> Route:
     added = [_passed(of, service), _add(SERVICE, service), *headers]
-    return _forward(match, action, request_headers_to_add=added, request_headers_to_remove=[TO], name="peer")
+    return _forward(match, action, request_headers_to_add=added, request_headers_to_remove=[TO, EXTERNAL], name="peer")
 
 
 def _to_agent(of: Site, service: str, match: dict[str, Any]) -> Route:
-    added = [_passed(of, service), _add(SERVICE, service), _add(PATH, "%REQ(:PATH)%")]
-    action = {"cluster": AGENT, "path_rewrite": "/"}  # the agent's HTTP parser refuses paths that a service may take
-    return _forward(match, action, request_headers_to_add=added, request_headers_to_remove=[TO], name="agent")
+    added = [_passed(of, service), _add(SERVICE, service)]
+    return _forward(
+        match, {"cluster": AGENT}, request_headers_to_add=added, request_headers_to_remove=[TO, EXTERNAL], name="agent"
+    )
 
 
 def _after_the_table(of: Site, service: str) -> list[Route]:

@@ -7,8 +7,8 @@
 -- in what the application propagates.
 
 local find, format, gsub, lower, match, sub = string.find, string.format, string.gsub, string.lower, string.match, string.sub
-local char, random, tonumber = string.char, math.random, tonumber
-local MARK, KEPT = "c4e0", "f" -- of a UUIDv8: see carry/request_id.py
+local char, gmatch, random, tonumber = string.char, string.gmatch, math.random, tonumber
+local MARK = "c4e0" -- of a UUIDv8: see carry/request_id.py
 local AGENT = { to = "agent" }
 
 -- Without a seed, every worker of every site would draw the same ids.
@@ -16,6 +16,11 @@ local entropy = io.open("/dev/urandom", "rb")
 local a, b, c, d, e, f = string.byte(entropy:read(6), 1, 6)
 entropy:close()
 math.randomseed(a + 256 * (b + 256 * (c + 256 * (d + 256 * (e + 256 * f)))))
+
+-- A name that after a key in JSON's quotes is no name: a JSON scope has only strings.
+local function is_json_literal(name)
+  return name == "true" or name == "false" or name == "null" or find(name, "^%d")
+end
 
 -- The bindings of `{service: Site, …}`, each a name that may be quoted, or of a bare site; nil if anything else is there.
 local function read(text)
@@ -29,10 +34,11 @@ local function read(text)
   local bindings, order, rest = {}, {}, 1
   body = body .. ","
   repeat
-    local first, last, _, service, _, site =
+    local first, last, quote, service, mark, site =
       find(body, "^%s*([\"']?)(%w[%w_.-]*)%1%s*:%s*([\"']?)(%w[%w_.-]*)%3%s*,%s*", rest)
     service = first and S.services[lower(service)]
     if not service or bindings[service] or not S.sites[site] then return nil end
+    if quote == '"' and mark == "" and is_json_literal(site) then return nil end
     bindings[service], order[#order + 1], rest = site, service, last + 1
   until rest > #body
   return bindings, order
@@ -64,7 +70,7 @@ end
 local function decide(text)
   if #text > 1024 then return AGENT end
   local bindings, order = read(text)
-  if not bindings then return AGENT end
+  if not bindings or #order > 64 then return AGENT end -- a scope may have only so many names
   local choice, words = { to = to(bindings[S.service]) }, {}
   for i, service in ipairs(order) do words[i] = service .. ": " .. bindings[service] end
   choice.text = "{" .. table.concat(words, ", ") .. "}"
@@ -101,17 +107,14 @@ end
 local function decide_by_id(digits)
   local count = tonumber(sub(digits, 5, 5))
   if not count then return "agent" end
-  local site, seen
+  local bindings = {}
   for i = 0, count - 1 do
     local number = tonumber(sub(digits, 6 + 4 * i, 9 + 4 * i), 16)
     local service, at = S.service_of[math.floor(number / 1024)], S.site_of[number % 1024]
-    if not service or not at then return "agent" end
-    if service == S.service then
-      if seen then return "agent" end
-      site, seen = at, true
-    end
+    if not service or not at or bindings[service] then return "agent" end
+    bindings[service] = at
   end
-  return to(site)
+  return to(bindings[S.service])
 end
 
 local function new_id(head)
@@ -129,24 +132,41 @@ local function one(headers, name)
   return n == 1 and headers:get(name)
 end
 
--- The scope in W3C baggage: nil if there is none, false if that isn't clear.
+local function is_scope(member)
+  return find(member .. ";", "^%s*scope%s*[=;]")
+end
+
+-- The scope in W3C baggage (of one header or several, which Envoy joins): nil if there is none, false if that isn't clear.
 local function in_baggage(baggage)
-  if not baggage or not find(baggage, "scope", 1, true) then return baggage == false and false or nil end
+  if not baggage or not find(baggage, "scope", 1, true) then return nil end
   local text
-  for member in string.gmatch(baggage, "[^,]+") do
-    local key, value = match(member, "^%s*([^=%s]+)%s*=%s*([^;%s]*)%s*;?")
-    if key == "scope" then
-      if text then return false end
+  for member in gmatch(baggage, "[^,]+") do
+    if is_scope(member) then
+      local value = match(member .. ";", "^%s*scope%s*=%s*([^;%s]*)%s*;")
+      if text or not value then return false end
       text = unescape(value)
     end
   end
   return text
 end
 
+-- Baggage in which this scope is the only one.
+local function with_scope(baggage, text)
+  local members = {}
+  for member in gmatch(baggage or "", "[^,]+") do
+    if find(member, "%S") and not is_scope(member) then members[#members + 1] = member end
+  end
+  members[#members + 1] = "scope=" .. escape(text)
+  return table.concat(members, ",")
+end
+
 -- The scope on a token, and the token without it; the scope is nil if there is none.
 local function in_token(token)
-  local at = find(token, S.token.separator .. "{", 1, true)
-  if not at or sub(token, -1) ~= "}" then return nil, token end
+  if sub(token, -1) ~= "}" then return nil, token end
+  local mark, at = S.token.separator .. "{", nil
+  local found = find(token, mark, 1, true)
+  while found do at, found = found, find(token, mark, found + 1, true) end -- the last; what is before it is the token's
+  if not at then return nil, token end
   return sub(token, at + #S.token.separator), sub(token, 1, at - 1)
 end
 
@@ -159,14 +179,7 @@ local function carry(headers, choice)
       headers:replace(S.request_id.header, new_id(choice.head))
     end
   end
-  if S.baggage then
-    local baggage = one(headers, "baggage")
-    if baggage == nil then
-      headers:replace("baggage", "scope=" .. escape(choice.text))
-    elseif baggage and in_baggage(baggage) == nil then
-      headers:replace("baggage", baggage .. ",scope=" .. escape(choice.text))
-    end
-  end
+  if S.baggage then headers:replace("baggage", with_scope(headers:get("baggage"), choice.text)) end
   if S.token then
     for _, name in ipairs(S.token.headers) do
       local token = one(headers, name)
@@ -178,18 +191,18 @@ local function carry(headers, choice)
   end
 end
 
--- Cuts the scope off the tokens of a service that would not know them with it; answers the first one found.
-local function take_from_tokens(headers)
-  local found
+-- The first scope on a token, and the tokens without theirs.
+local function in_tokens(headers)
+  local found, bare_tokens = nil, {}
   for _, name in ipairs(S.token and S.token.headers or {}) do
     local token = one(headers, name)
     if token then
       local scope, bare = in_token(token)
       found = found or scope
-      if scope and S.token.cut then headers:replace(name, bare) end
+      if scope then bare_tokens[name] = bare end
     end
   end
-  return found
+  return found, bare_tokens
 end
 
 -- A prefix /~scope/…/ is taken off the path; nil if the path has none, false if that isn't clear.
@@ -206,28 +219,37 @@ local function take_from_path(handle, headers)
   return text
 end
 
+-- The agent's HTTP parser refuses paths that a service may take, so the path goes in a header. The one in its place keeps
+-- the routes, which are matched again, from looking X-Scope up in their table.
+local function leave_to_agent(headers)
+  headers:replace("cheops-path", headers:get(":path"))
+  headers:replace(":path", "/~scope/")
+  headers:replace("cheops-to", "agent")
+end
+
+-- A service that would not know a token with a scope on it gets it without.
+local function go(headers, to, bare_tokens)
+  if to == "agent" then return leave_to_agent(headers) end
+  if S.token and S.token.cut then
+    for name, bare in pairs(bare_tokens) do headers:replace(name, bare) end
+  end
+  headers:replace("cheops-to", to)
+end
+
 function envoy_on_request(handle)
   local headers = handle:headers()
   local text = take_from_path(handle, headers)
   if text == nil then text = one(headers, "x-scope") end
-  if text == nil then text = in_baggage(one(headers, "baggage")) end
+  if text == nil then text = in_baggage(headers:get("baggage")) end
   if text then
     local choice = decision(text)
     if choice.text then carry(headers, choice) end
-    headers:replace("cheops-to", choice.to)
-    return
+    return go(headers, choice.to, {})
   end
-  if text == false then
-    headers:replace("cheops-to", "agent")
-    return
-  end
+  if text == false then return leave_to_agent(headers) end
+  local on_token, bare_tokens = in_tokens(headers)
   local id = S.request_id and one(headers, S.request_id.header)
   local digits = id and digits_of(id)
-  if digits then
-    take_from_tokens(headers)
-    headers:replace("cheops-to", decide_by_id(digits))
-    return
-  end
-  text = take_from_tokens(headers)
-  headers:replace("cheops-to", text and decision(text).to or "local")
+  if digits then return go(headers, decide_by_id(digits), bare_tokens) end
+  go(headers, on_token and decision(on_token).to or "local", bare_tokens)
 end

@@ -1,0 +1,49 @@
+# Every target does all its own set-up: a .venv, and as root whatever Debian package is missing.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+DEBIAN := curl
+
+.PHONY: run test check bench lock clean debian debian-bench help
+
+help:
+	@echo "make run     three sites of the shop, and a guided tour of what they can do together"
+	@echo "make test    all checks and tests, as CI runs them"
+	@echo "make bench   measures, and writes docs/performance.md"
+
+run: $(READY)
+	$(BIN)/python examples/shop/tour.py
+
+test: check debian
+	$(BIN)/pytest
+
+check: $(READY)
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: $(READY) debian-bench
+	$(BIN)/python -m bench
+
+# What the tests and the bench need of Debian; as root it is installed, else the missing test says what it lacks.
+debian:
+	@sh .ci/debian curl httpie
+
+debian-bench:
+	@sh .ci/debian curl wrk haproxy nginx-light
+
+# In CI the versions are those of requirements.lock; elsewhere they only have to be in the ranges of pyproject.toml.
+$(READY): pyproject.toml requirements.lock
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed; name one: make PYTHON=…"; exit 1; }
+	@$(PYTHON) -m venv $(VENV) || { sh .ci/debian python3-venv && $(PYTHON) -m venv $(VENV); }
+	$(BIN)/pip install --quiet --disable-pip-version-check $(if $(CI),--constraint requirements.lock) --editable '.[test]'
+	@touch $@
+
+# Writes down the versions that are installed now.
+lock: $(READY)
+	$(BIN)/pip freeze --exclude-editable --local > requirements.lock
+
+clean:
+	rm -rf $(VENV) .lab build dist

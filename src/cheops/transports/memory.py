@@ -1,0 +1,95 @@
+"""Requests from site to site inside one process: the twin of http.py, with links that can be cut. Keeps what was sent.
+
+What Envoy answers in a service's place, this answers in the same words. Not promised: time; nothing here takes any.
+"""
+
+import json
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import aclosing
+from dataclasses import dataclass, replace
+
+from cheops.errors import SiteUnreachable
+from cheops.intercept.envoy.names import SERVED_BY
+from cheops.model import Reply, Request
+from cheops.ports import KeptScopes
+
+Handler = Callable[[Request], Awaitable[Reply]]
+"""A service: what it answers to a request."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Sent:
+    """A request that `origin` has sent to the request's service on `site`, whether it arrived or not."""
+
+    origin: str
+    site: str
+    request: Request
+
+
+class Network:
+    """What stands on the sites, by (site, service) and by site, and the links between them."""
+
+    def __init__(self) -> None:
+        self.services: dict[tuple[str, str], Handler] = {}
+        self.kept: dict[str, KeptScopes] = {}
+        self.sent: list[Sent] = []
+        self._cut: set[frozenset[str]] = set()
+
+    def cut(self, one: str, other: str) -> None:
+        """From now on nothing passes between the two."""
+        self._cut.add(frozenset((one, other)))
+
+    def heal(self, one: str, other: str) -> None:
+        """The opposite of cut."""
+        self._cut.discard(frozenset((one, other)))
+
+    def joins(self, one: str, other: str) -> bool:
+        """Whether anything passes between the two; a site always reaches itself."""
+        return one == other or frozenset((one, other)) not in self._cut
+
+
+class MemoryTransport:
+    """One site's way to the services and agents of a network."""
+
+    def __init__(self, here: str, network: Network) -> None:
+        self._here, self._network = here, network
+
+    async def send(self, request: Request, *, site: str) -> Reply:
+        """The reply of the request's service on `site`, or what Envoy would answer in its place."""
+        self._network.sent.append(Sent(origin=self._here, site=site, request=request))
+        if not self._joined(site):
+            return _problem(503, "unreachable", f"The site {site} can't be reached from {self._here}.", site)
+        service = self._network.services.get((site, request.service))
+        if service is None:
+            return _problem(404, "no-such-service", f"The site {site} doesn't run this service.", site)
+        reply = await service(request)
+        if not self._joined(site):
+            return _problem(503, "broken-off", f"The site {site} can't be reached from {self._here}.", site)
+        served_by = (SERVED_BY.encode(), site.encode())
+        return replace(reply, headers=(*reply.headers, served_by), body=self._while_joined(reply.body, site))
+
+    async def recall(self, uuid: str, *, site: str) -> str | None:
+        """The scope that the agent of `site` keeps under `uuid`. Raises SiteUnreachable."""
+        if not self._joined(site) or site not in self._network.kept:
+            why = "can't be asked: it answered 503"
+            raise SiteUnreachable(f"the scope of this workflow is kept by {site}, which {why}", site=site)
+        return self._network.kept[site].recall(uuid)
+
+    def _joined(self, site: str) -> bool:
+        return self._network.joins(self._here, site)
+
+    async def _while_joined(self, body: AsyncGenerator[bytes, None], site: str) -> AsyncGenerator[bytes, None]:
+        async with aclosing(body):
+            async for chunk in body:
+                if not self._joined(site):
+                    raise SiteUnreachable(f"{site} broke off in the middle of its reply: the link is cut", site=site)
+                yield chunk
+
+
+def _problem(status: int, code: str, detail: str, site: str) -> Reply:
+    document = {"type": f"urn:cheops:{code}", "status": status, "detail": detail, "site": site, "code": code}
+    return Reply(status=status, headers=((b"content-type", b"application/problem+json"),), body=_once(document))
+
+
+async def _once(document: dict[str, object]) -> AsyncGenerator[bytes, None]:
+    yield json.dumps(document, ensure_ascii=False).encode() + b"\n"

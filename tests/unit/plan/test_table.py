@@ -1,0 +1,69 @@
+"""Scopes become plans; operators that aren't carried out yet say so, and what to write instead."""
+
+import pytest
+
+from cheops.errors import NotYet
+from cheops.model import Resolved
+from cheops.plan import Forward, Plan, make_plan
+from cheops.plan.table import NOT_YET
+from cheops.scope import Around, Cross, Otherwise, Replicas, Scope, SiteName, parse
+from values import SHOP, site_of, view_of
+
+VIEW = view_of(site_of(SHOP))
+
+
+def plan(text: str, service: str = "orders") -> Plan:
+    return make_plan(VIEW.names.resolve(parse(text), for_service=service), service, VIEW)
+
+
+@pytest.mark.parametrize(
+    ("text", "site"),
+    [
+        ("{orders: Site2}", "Site2"),
+        ("{orders: Site1}", "Site1"),
+        ("Site3", "Site3"),
+        ("{Site3}", "Site3"),
+        ("{catalog: Site2}", "Site1"),  # not named: where the call is made
+        ("{}", "Site1"),
+        ("{orders: Site2, prime: Site3}", "Site2"),
+    ],
+)
+def test_sharing_is_one_step_to_one_site(text: str, site: str) -> None:
+    assert plan(text).steps == (Forward(service="orders", site=site),)
+
+
+def test_the_whole_scope_follows_under_its_types_and_in_its_order() -> None:
+    assert plan("{Kinto: Site2, order: Site1}").resolved == Resolved(site_of={"catalog": "Site2", "orders": "Site1"})
+    assert plan("{Kinto: Site2, order: Site1}").resolved.text() == "{catalog: Site2, orders: Site1}"
+
+
+def test_without_a_scope_it_is_here() -> None:
+    assert make_plan(Scope(), "catalog", VIEW) == Plan(
+        steps=(Forward(service="catalog", site="Site1"),), resolved=Resolved(site_of={})
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "asks", "hint"),
+    [
+        ("{orders: Site2 & Site3}", "'orders: Site2 & Site3' asks for replication (&)", "{orders: Site2}"),
+        ("{orders: Site2 % Site3}", "asks for a resource that spans sites (%)", "{orders: Site2}"),
+        ("{orders: Site3 ; Site2}", "asks for falling over to another site (;)", "{orders: Site3}"),
+        ("{orders: around(Site2, 10ms)}", "asks for choosing a site by distance (around)", "{orders: Site2}"),
+        ("{orders: &around(Site2, 10ms) ; Site1}", "asks for falling over", "{orders: Site2}"),
+        ("{orders: (Site3 ; Site1) & Site2}", "asks for replication", "{orders: Site3}"),
+        ("Site2 & Site3", "'orders: Site2 & Site3' asks", "{orders: Site2}"),
+        ("{orders: Site1, kinto: Site2 & Site3}", "'catalog: Site2 & Site3' asks", "{catalog: Site2}"),
+    ],
+)
+def test_operators_are_not_carried_out_yet(text: str, asks: str, hint: str) -> None:
+    with pytest.raises(NotYet) as caught:
+        plan(text)
+    assert asks in caught.value.detail
+    assert "nothing was sent anywhere" in caught.value.detail
+    assert caught.value.hint == f"Name one site for each service, such as {hint}."
+    assert caught.value.status == 501
+
+
+def test_the_table_knows_every_operator() -> None:
+    assert set(NOT_YET) | {SiteName} == {SiteName, Around, Replicas, Cross, Otherwise}
