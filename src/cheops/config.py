@@ -13,7 +13,7 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer, ValidationError, model_validator
 
 from cheops.applications import Application, Service, read_application
-from cheops.applications.description import ServiceName
+from cheops.applications.description import OneSpelling, ServiceName
 from cheops.documents import Document, Misplaced, mistake_in, read_document
 
 UNIX_PATH_LIMIT = 107  # bytes: sun_path of unix(7), less the final NUL
@@ -42,9 +42,16 @@ def parse_address(text: Any) -> Address:
     if isinstance(text, Address):
         return text
     found = re.fullmatch(r"(?:\[([0-9a-fA-F:.]+)\]|([^\s:\[\]/]+)):(\d{1,5})", text) if isinstance(text, str) else None
-    if not found or not 1 <= int(found[3]) <= 65535:
+    if not found or not 1 <= int(found[3]) <= 65535 or (found[1] and not _is_v6(found[1])):
         raise ValueError("an address is written host:port, such as 10.0.0.5:8888, or [fd00::5]:8888")
     return Address(host=found[1] or found[2], port=int(found[3]))
+
+
+def _is_v6(text: str) -> bool:
+    try:
+        return bool(ipaddress.IPv6Address(text))
+    except ValueError:
+        return False
 
 
 def _listens(address: Address) -> Address:
@@ -130,7 +137,7 @@ class Settings(Document):
     application: Path | None = None
     mesh: Mesh
     admin: Admin
-    services: dict[ServiceName, Front] = Field(min_length=1)
+    services: Annotated[dict[ServiceName, Front], OneSpelling] = Field(min_length=1)
     peers: dict[SiteName, Peer] = {}
     envoy: Envoy = Envoy()
 

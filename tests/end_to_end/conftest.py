@@ -2,6 +2,7 @@
 
 import itertools
 import os
+import signal
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -18,6 +19,12 @@ _numbers = itertools.count(1)
 def unused_net() -> str:
     """The beginning of addresses that nobody else uses: no other test here, no other run on this machine."""
     return f"127.{40 + os.getpid() % 200}.{next(_numbers)}"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def ended_by_sigterm() -> None:
+    """A run that is ended from outside ends its labs too, as it does after Ctrl-C."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")

@@ -5,9 +5,9 @@ not promise: that the application really propagates what its carriers say; that 
 """
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field, StringConstraints, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints, model_validator
 
 from cheops.documents import Document, Misplaced, read_document
 
@@ -27,7 +27,17 @@ def _service_name(name: str) -> str:
     return name.lower()
 
 
+def _one_spelling(services: Any) -> Any:
+    """Of two names that differ in case only, the later would silently take the place of the other."""
+    seen: dict[str, str] = {}
+    for name in services if isinstance(services, dict) else ():
+        if isinstance(name, str) and seen.setdefault(name.lower(), name) != name:
+            raise Misplaced(f"this is the service '{seen[name.lower()]}' again; names have no case", name)
+    return services
+
+
 ServiceName = Annotated[str, AfterValidator(_service_name)]
+OneSpelling = BeforeValidator(_one_spelling)
 
 
 class HeaderCarrier(Document):
@@ -92,7 +102,7 @@ class Application(Document):
         HeaderCarrier(kind="header"),
         BaggageCarrier(kind="baggage"),
     )
-    services: dict[ServiceName, Service] = Field(min_length=1)
+    services: Annotated[dict[ServiceName, Service], OneSpelling] = Field(min_length=1)
 
     @model_validator(mode="after")
     def _names_are_clear(self) -> "Application":

@@ -88,10 +88,10 @@ def _peer(of: Site, name: str, mesh: Address) -> Cluster:
 
 
 def _http2() -> dict[str, Any]:
-    """A link that vanishes is noticed in 1.5 s at most; windows bound what a slow reader makes us hold."""
+    """A link that vanishes is noticed in 1.3 s at most; windows bound what a slow reader makes us hold."""
     return {
         "allow_connect": True,
-        "connection_keepalive": {"interval": "0.5s", "timeout": "1s", "interval_jitter": {"value": 10}},
+        "connection_keepalive": {"interval": "0.5s", "timeout": "0.75s", "interval_jitter": {"value": 10}},
         "initial_stream_window_size": 1 << 20,
         "initial_connection_window_size": 8 << 20,
     }

@@ -1,0 +1,291 @@
+"""A guided tour: three sites of the shop, and what they can do together. Run it with `make run`.
+
+Every step prints the request, its scope, which site's services served it, and what the user would have had without
+Cheops. It checks what it shows and ends with status 1 if anything is off; the lab is gone afterwards in any case.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cheops.lab.lab import Lab
+
+BOLD, DIM, GREEN, RED, END = (
+    ("\033[1m", "\033[2m", "\033[32m", "\033[31m", "\033[0m") if sys.stdout.isatty() else ("",) * 5
+)
+PRODUCTS = "/v1/buckets/shop/collections/products/records"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answer:
+    """What a client got."""
+
+    status: int
+    headers: dict[str, str]
+    body: Any
+    seconds: float
+
+
+class Tour:
+    """Sends, tells and checks."""
+
+    def __init__(self, lab: Lab) -> None:
+        self.lab = lab
+        self.failures: list[str] = []
+        self._step = 0
+
+    def title(self, text: str) -> None:
+        self._step += 1
+        print(f"\n{BOLD}{self._step}. {text}{END}")
+
+    def say(self, text: str) -> None:
+        print(f"   {text}")
+
+    def check(self, what: str, holds: bool) -> None:
+        print(f"   {GREEN}✓{END} {what}" if holds else f"   {RED}✗ {what}{END}")
+        if not holds:
+            self.failures.append(what)
+
+    def ask(
+        self, site: str, service: str, path: str, scope: str | None = None, order: object = None, show: bool = True
+    ) -> Answer:
+        """Sends a request to a front and tells what came back."""
+        url = self.lab.site(site).front(service) + path
+        data = json.dumps(order).encode() if order else None
+        headers = {"Content-Type": "application/json"} | ({"X-Scope": scope} if scope else {})
+        request = urllib.request.Request(url, data=data, headers=headers)
+        answer = send(request)
+        if show:
+            with_scope = f"  {BOLD}X-Scope: {scope}{END}" if scope else f"  {DIM}(no scope){END}"
+            self.say(f"{request.get_method()} {url}{with_scope}")
+            self.say(f"{DIM}→ {answer.status}{END} {brief(answer.body)}")
+        return answer
+
+    def trace(self, request_id: str, calls: int) -> list[str]:
+        """Who called whom under a request id, told from the access logs of all sites."""
+        found: list[dict[str, Any]] = []
+
+        def complete() -> bool:
+            sites = (self.lab.site(name) for name in ("Site1", "Site2", "Site3"))
+            found[:] = [line for site in sites for line in site.access_log() if line["id"] == request_id]
+            return len([line for line in found if line["listener"] == "front"]) >= calls
+
+        until(complete, f"{calls} lines about {request_id} in the access logs")
+        fronts = sorted((line for line in found if line["listener"] == "front"), key=lambda line: line["time"])
+        lines = [
+            f"{line['site']}: the front of {line['service']} sent {line['method']} to {told(line)}" for line in fronts
+        ]
+        for line in lines:
+            self.say(f"{DIM}│{END} {line}")
+        return lines
+
+
+def told(line: dict[str, Any]) -> str:
+    kind, _, name = line["to"].partition("/")
+    return f"{line['service']} of {line['site'] if kind == 'local' else name}"
+
+
+def send(request: urllib.request.Request) -> Answer:
+    """Any answer is an answer; an error is one too."""
+    began = time.monotonic()
+    try:
+        with urllib.request.urlopen(request, timeout=30) as reply:
+            status, headers, body = reply.status, reply.headers, reply.read()
+    except urllib.error.HTTPError as error:
+        with error:
+            status, headers, body = error.code, error.headers, error.read()
+    low = {name.lower(): value for name, value in headers.items()}
+    value = json.loads(body) if "json" in low.get("content-type", "") else body.decode(errors="replace")
+    return Answer(status=status, headers=low, body=value, seconds=time.monotonic() - began)
+
+
+def brief(body: Any) -> str:
+    """What matters of a body, on one line."""
+    match body:
+        case {"lines": lines, "total": total}:
+            parts = [f"{line['quantity']} × {line['title']} at {line['unit_price'] / 100:.2f}" for line in lines]
+            return f"an order: {', '.join(parts)}; total {total / 100:.2f}"
+        case {"data": [*products]}:
+            return "products: " + ", ".join(
+                f"{p['id']} {p['price'] / 100:.2f}" for p in sorted(products, key=lambda p: p["id"])
+            )
+        case {"detail": detail, **rest}:
+            return f"{detail}" + (f" ({rest['hint']})" if rest.get("hint") else "")
+        case {"error": error}:
+            return str(error)
+    return str(body)[:100]
+
+
+def until(holds: Callable[[], bool], what: str, seconds: float = 20) -> None:
+    end = time.monotonic() + seconds
+    while not holds():
+        if time.monotonic() > end:
+            raise TimeoutError(f"after {seconds} s there was still not: {what}")
+        time.sleep(0.05)
+
+
+def order(sku: str) -> dict[str, object]:
+    return {"customer": "Ada", "items": [{"sku": sku, "quantity": 2}]}
+
+
+def autonomy(tour: Tour) -> None:
+    tour.title("Every site is a whole shop of its own: without a scope, nothing leaves the site")
+    for site, price in (("Site1", 450), ("Site2", 490), ("Site3", 420)):
+        answer = tour.ask(site, "orders", "/orders", order=order("tea"))
+        tour.check(f"tea is sold at {site}'s own price", answer.status == 201 and answer.body["total"] == 2 * price)
+
+
+def sharing_one_service(tour: Tour) -> None:
+    tour.title("Sharing: Site1 reads Site2's catalog; the client still talks to Site1")
+    here = tour.ask("Site1", "catalog", PRODUCTS)
+    there = tour.ask("Site1", "catalog", PRODUCTS, scope="{catalog: Site2}")
+    ids = {product["id"] for product in there.body["data"]}
+    tour.check("coffee, which only Site2 sells, is in the list", "coffee" in ids)
+    tour.check("Site1's own list has none", "coffee" not in {product["id"] for product in here.body["data"]})
+    tour.check("the reply names who served it", there.headers.get("cheops-served-by") == "Site2")
+    tour.say("Without Cheops the user would need Site2's address, and an application that lets them change it.")
+
+
+def sharing_in_a_workflow(tour: Tour) -> None:
+    tour.title("Sharing inside a workflow: an order at Site1, priced from Site2's catalog")
+    without = tour.ask("Site1", "orders", "/orders", order=order("coffee"))
+    tour.check("without a scope, Site1 has no coffee", without.status == 422)
+    answer = tour.ask("Site1", "orders", "/orders", scope="{orders: Site1, catalog: Site2}", order=order("coffee"))
+    tour.check("with it, the order is made at Site2's price", answer.status == 201 and answer.body["total"] == 2 * 720)
+    tour.say(
+        "orders knows nothing of sites: it called its own catalog, and passed on the request id, as it always does:"
+    )
+    lines = tour.trace(answer.headers["x-request-id"], calls=2)
+    tour.check(
+        "Site1's orders took the order, and its call to catalog went to Site2",
+        [line.rpartition(" to ")[2] for line in lines] == ["orders of Site1", "catalog of Site2"],
+    )
+    stays = tour.ask("Site1", "orders", "/orders", show=False)
+    tour.check("the order is kept at Site1", answer.body["id"] in {kept["id"] for kept in stays.body["orders"]})
+    tour.say("Without Cheops: 422, or a change in the code of orders.")
+
+
+def following_from_elsewhere(tour: Tour) -> None:
+    tour.title("The scope follows, also when the first site only passes the request on")
+    scope = "{orders: Site2, catalog: Site3}"
+    answer = tour.ask("Site1", "orders", "/orders", scope=scope, order=order("chocolate"))
+    tour.check("chocolate is sold by Site3 alone", answer.status == 201 and answer.body["total"] == 2 * 260)
+    lines = tour.trace(answer.headers["x-request-id"], calls=2)
+    tour.check(
+        "asked at Site1, ordered at Site2, priced at Site3",
+        [line.rpartition(" to ")[2] for line in lines] == ["orders of Site2", "catalog of Site3"],
+    )
+
+
+def any_client(tour: Tour) -> None:
+    tour.title("Any client: with a URL, or with `cheops run`")
+    url = tour.lab.site("Site1").front("catalog")
+    prefixed = f"/~scope/%7Bcatalog:%20Site2%7D{PRODUCTS}"
+    answer = tour.ask("Site1", "catalog", prefixed)
+    tour.check(
+        "a client that can't set a header puts the scope into its URL", answer.headers["cheops-served-by"] == "Site2"
+    )
+    cheops = str(Path(sys.executable).parent / "cheops")
+    command = [cheops, "run", "--scope", "{catalog: Site2}", "--", "curl", "-s", url + PRODUCTS]
+    tour.say(f"$ cheops run --scope '{{catalog: Site2}}' -- curl -s {url}{PRODUCTS}")
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    tour.say(f"{DIM}→{END} {brief(json.loads(done.stdout)) if done.stdout else done.stderr.strip()}")
+    tour.check("curl, unchanged, has seen Site2's coffee", "coffee" in done.stdout)
+
+
+def mistakes(tour: Tour) -> None:
+    tour.title("A mistake is told where it stands, and nothing is sent anywhere")
+    for scope, status in (("{catalog: Site4}", 400), ("{catalog: Site1 &}", 400), ("{catalog: Site1 & Site2}", 501)):
+        answer = tour.ask("Site1", "catalog", PRODUCTS, scope=scope)
+        for line in answer.body.get("caret", "").splitlines():
+            tour.say(f"    {DIM}{line}{END}")
+        tour.check(f"the answer is {status}", answer.status == status)
+
+
+def broken_links(tour: Tour) -> None:
+    tour.title("A broken link: who needs it is told at once, and nobody else notices")
+    for verb, doing in (("cut", tour.lab.cut), ("blackhole", tour.lab.blackhole)):
+        doing("Site1", "Site2")
+        tour.say(f"$ cheops lab {verb} Site1 Site2")
+        answer = tour.ask("Site1", "catalog", PRODUCTS, scope="{catalog: Site2}")
+        problem = answer.status == 503 and answer.body["site"] == "Site2"
+        tour.check(f"503 naming Site2, in {answer.seconds:.2f} s (at most 2)", problem and answer.seconds <= 2)
+        tour.check("Site1 works", tour.ask("Site1", "orders", "/orders", order=order("tea"), show=False).status == 201)
+        other = tour.ask("Site1", "catalog", PRODUCTS, scope="{catalog: Site3}", show=False)
+        tour.check("Site3 is reached as before", other.status == 200)
+        tour.lab.heal("Site1", "Site2")
+        tour.say("$ cheops lab heal Site1 Site2")
+        until(lambda: reads(tour, "{catalog: Site2}"), "Site2 is reached again")
+        tour.check("healed: Site2 is reached again", True)
+    tour.say("Without Cheops the user would wait for a time-out, and then know no more than that.")
+
+
+def reads(tour: Tour, scope: str | None = None) -> bool:
+    return tour.ask("Site1", "catalog", PRODUCTS, scope=scope, show=False).status == 200
+
+
+def killed_processes(tour: Tour) -> None:
+    tour.title("Killed processes: Envoy comes back by itself, and the agent isn't needed for what Envoy can do alone")
+    tour.lab.kill("Site1", "agent")
+    tour.say("$ cheops lab kill Site1 agent")
+    tour.check("requests without a scope are served", reads(tour))
+    tour.check("and with a scope of one site", reads(tour, "{catalog: Site2}"))
+    tour.lab.restart("Site1", "agent")
+    tour.say("$ cheops lab restart Site1 agent")
+    tour.lab.kill("Site1", "envoy")
+    tour.say("$ cheops lab kill Site1 envoy")
+    until(lambda: alive(tour), "Envoy is back")
+    tour.check("Envoy is back, and Site2 is reached", True)
+
+
+def alive(tour: Tour) -> bool:
+    try:
+        return reads(tour) and reads(tour, "{catalog: Site2}")
+    except (urllib.error.URLError, ConnectionError):
+        return False
+
+
+STEPS = (
+    autonomy,
+    sharing_one_service,
+    sharing_in_a_workflow,
+    following_from_elsewhere,
+    any_client,
+    mistakes,
+    broken_links,
+    killed_processes,
+)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--net", default="127.0.34", help="the sites' addresses: NET.1, NET.2, … (%(default)s)")
+    args = parser.parse_args()
+    began = time.monotonic()
+    with tempfile.TemporaryDirectory(prefix="tour-") as parent:
+        print(f"Starting three sites of the shop, at {args.net}.1 to .3 …", flush=True)
+        with Lab.up(Path(parent).resolve() / "lab", app="shop", sites=3, net=args.net) as lab:
+            print(
+                f"… ready after {time.monotonic() - began:.1f} s: each has an Envoy, an agent, a catalog and an orders service."
+            )
+            tour = Tour(lab)
+            for step in STEPS:
+                step(tour)
+    print(f"\n{BOLD}The tour took {time.monotonic() - began:.0f} s; the lab is gone.{END}")
+    if tour.failures:
+        print(f"{RED}{len(tour.failures)} checks failed:{END} " + "; ".join(tour.failures))
+        sys.exit(1)
+    print(f"{GREEN}Everything it showed was checked.{END} Try it yourself: .venv/bin/cheops lab up")
+
+
+if __name__ == "__main__":
+    main()
