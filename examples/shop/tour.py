@@ -275,7 +275,7 @@ def main() -> None:
         print(f"Starting three sites of the shop, at {args.net}.1 to .3 …", flush=True)
         with Lab.up(Path(parent).resolve() / "lab", app="shop", sites=3, net=args.net) as lab:
             print(
-                f"… ready after {time.monotonic() - began:.1f} s: each has an Envoy, an agent, a catalog and an orders service."
+                f"… ready after {time.monotonic() - began:.1f} s: an Envoy, an agent, a catalog and an orders service each."
             )
             tour = Tour(lab)
             for step in STEPS:

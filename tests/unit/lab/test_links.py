@@ -134,7 +134,7 @@ def free_port(host: str) -> int:
 
 async def until(holds: Callable[[], Coroutine[Any, Any, bool]]) -> None:
     async with asyncio.timeout(WITHIN):
-        while not await holds():  # noqa: ASYNC110 (what another process does sets no Event here)
+        while not await holds():  # what another process does sets no Event here
             await asyncio.sleep(0.01)
 
 
