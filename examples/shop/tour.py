@@ -274,9 +274,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="tour-") as parent:
         print(f"Starting three sites of the shop, at {args.net}.1 to .3 …", flush=True)
         with Lab.up(Path(parent).resolve() / "lab", app="shop", sites=3, net=args.net) as lab:
-            print(
-                f"… ready after {time.monotonic() - began:.1f} s: an Envoy, an agent, a catalog and an orders service each."
-            )
+            print(f"… ready after {time.monotonic() - began:.1f} s, each with Envoy, agent, catalog and orders.")
             tour = Tour(lab)
             for step in STEPS:
                 step(tour)

@@ -74,6 +74,7 @@ class _Client:
             message = await self._receive()
             if message["type"] == "http.disconnect":
                 self._leave()
+                await asyncio.sleep(0)  # should the exchange itself read here, it ends here
                 raise ConnectionResetError("the client left in the middle of its request")
             if message["body"]:
                 yield message["body"]

@@ -3,9 +3,9 @@
 from typing import Any
 
 from cheops.config import Address, Site
-from cheops.intercept.envoy.names import AGENT, AGENT_MESH, local, site, typed
+from cheops.intercept.envoy.names import AGENT, AGENT_MESH, HEALTH_PATH, local, site, typed
 
-PEER_CONNECT_SECONDS = 0.75  # TCP and TLS; twice that (routes retry once) must leave room within 2 s
+PEER_CONNECT_SECONDS = 1.5  # TCP and TLS; a user hears of an unreachable site within 2 s
 UNLIMITED = 1_000_000  # Envoy's default of 1024 would refuse a site's 1025th watch
 Cluster = dict[str, Any]
 
@@ -105,7 +105,7 @@ def _health_check(of: Site) -> dict[str, Any]:
         "interval_jitter_percent": 10,
         "unhealthy_threshold": 2,
         "healthy_threshold": 1,
-        "http_health_check": {"path": f"/health?from={of.name}", "host": "mesh", "codec_client_type": "HTTP2"},
+        "http_health_check": {"path": f"{HEALTH_PATH}{of.name}", "host": "mesh", "codec_client_type": "HTTP2"},
     }
 
 

@@ -4,7 +4,7 @@ from typing import Any
 
 from cheops.config import Address, Site
 from cheops.intercept.envoy.clusters import socket, tls_context
-from cheops.intercept.envoy.names import PATH, SERVICE, typed
+from cheops.intercept.envoy.names import HEALTH_PATH, PATH, SERVICE, typed
 from cheops.intercept.envoy.routes import front_name
 
 Listener = dict[str, Any]
@@ -56,7 +56,7 @@ def _mesh(of: Site) -> Listener:
         require_client_certificate=True,
         common_tls_context=tls_context(of, {"prefix": f"spiffe://{mesh.deployment}/site/"}, ["h2"]),
     )
-    manager = _manager(of, "mesh", ["cheops.peers", "cheops.location"], f"%REQ({SERVICE})%") | {
+    manager = _manager(of, "mesh", ["cheops.health", "cheops.peers", "cheops.location"], f"%REQ({SERVICE})%") | {
         "http2_protocol_options": {
             "allow_connect": True,
             "initial_stream_window_size": 1 << 20,
@@ -125,6 +125,18 @@ _HAS_LOCATION = {"single_predicate": {"input": _LOCATION, "value_match": {"conta
 _FILTERS = {
     "cheops.scope": {"name": "cheops.scope", "typed_config": _LUA},
     "cheops.path": {"name": "cheops.path", "typed_config": _LUA},
+    # What peers ask once a second isn't logged; a site that drains says no, so that they turn elsewhere in time.
+    "cheops.health": {
+        "name": "cheops.health",
+        "typed_config": typed(
+            "envoy.extensions.filters.http.health_check.v3.HealthCheck",
+            pass_through_mode=False,
+            headers=[
+                {"name": ":path", "string_match": {"prefix": HEALTH_PATH}},
+                {"name": SERVICE, "present_match": False},
+            ],
+        ),
+    },
     "cheops.peers": {"name": "cheops.peers", "typed_config": typed("envoy.extensions.filters.http.rbac.v3.RBAC")},
     # Lua costs microseconds; a reply without a Location doesn't meet it.
     "cheops.location": {
@@ -162,6 +174,7 @@ def _access_log(of: Site, listener: str, service: str) -> dict[str, Any]:
     }
     return {
         "name": "file",
+        "filter": {"not_health_check_filter": {}},
         "typed_config": typed(
             "envoy.extensions.access_loggers.file.v3.FileAccessLog",
             path=str(of.data / "log" / "access.jsonl"),

@@ -10,6 +10,7 @@ VIA = "cheops-via"  # every front that a request passed; what finds itself there
 EXTERNAL = "x-envoy-external-address"  # Envoy adds it by itself
 SERVED_BY = "cheops-served-by"
 
+HEALTH_PATH = "/health?from="  # asked on the mesh, of Envoy itself
 AGENT_SERVICE = "cheops"  # the agent itself, as a service on the mesh; no service of an application may take the name
 AGENT = "agent"
 AGENT_MESH = "agent-mesh"

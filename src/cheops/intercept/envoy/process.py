@@ -247,6 +247,7 @@ class Envoy:
             await self._end(self._running)
 
     async def _end(self, running: Running) -> None:
+        await self.ask("/healthcheck/fail", post=True)  # peers turn elsewhere
         await self.ask("/drain_listeners", post=True)
         end = time.monotonic() + self._site.settings.envoy.drain_seconds
         while time.monotonic() < end and await self._under_way():

@@ -34,8 +34,10 @@ from cheops.intercept.envoy.names import (
 
 Route = dict[str, Any]
 
-# What is surely not executed yet may be sent again; anything else would run a write twice.
+# What is surely not executed yet may be sent again; anything else would run a write twice. A peer that vanished or can't be
+# connected to isn't tried again: the user waits, and hears of it within 2 s.
 _RETRY = {"retry_on": "connect-failure,refused-stream,reset-before-request", "num_retries": 1}
+_RETRY_PEER = {"retry_on": "refused-stream", "num_retries": 1}
 _NO_LUA = {
     "typed_per_filter_config": {
         "cheops.scope": typed("envoy.extensions.filters.http.lua.v3.LuaPerRoute", disabled=True)
@@ -60,12 +62,7 @@ def mesh_routes(of: Site) -> Route:
         name="agent",
     )
     services = [_from_peers(of, name, front) for name, front in of.settings.services.items()]
-    health = {
-        "match": {"path": "/health", "headers": [{"name": SERVICE, "present_match": False}]},
-        "direct_response": {"status": 200, "body": {"inline_string": of.name}},
-        "name": "health",
-    }
-    host = {"name": "all", "domains": ["*"], "routes": [*services, agent, health, _no_such_service(of)]}
+    host = {"name": "all", "domains": ["*"], "routes": [*services, agent, _no_such_service(of)]}
     return _configuration("mesh", host | _per_route_lua({"cheops.location": location_script(of, None)}))
 
 
@@ -79,12 +76,13 @@ def egress_routes(of: Site) -> Route:
         response_headers_to_add=[_add(SERVED_BY, of.name)],
         name="here",
     )
+    peer = _forward({}, {"retry_policy": _RETRY_PEER, **as_it_was}, request_headers_to_remove=[TO], name="peer")
     return _configuration(
         "egress",
         {
             "name": "all",
             "domains": ["*"],
-            "routes": [here, _forward({}, as_it_was, request_headers_to_remove=[TO], name="peer")],
+            "routes": [here, peer],
             **_per_route_lua({"cheops.path": path_script(), "cheops.location": location_script(of, None)}),
         },
     )
@@ -227,6 +225,7 @@ def _to_here(of: Site, service: str, match: dict[str, Any], *headers: dict[str, 
 
 def _to_peer(of: Site, service: str, action: dict[str, Any], match: dict[str, Any], *headers: dict[str, Any]) -> Route:
     added = [_passed(of, service), _add(SERVICE, service), *headers]
+    action = {"retry_policy": _RETRY_PEER, **action}
     return _forward(match, action, request_headers_to_add=added, request_headers_to_remove=[TO, EXTERNAL], name="peer")
 
 
