@@ -29,7 +29,7 @@ bench: $(READY) debian-bench
 
 # What the tests and the bench need of Debian; as root it is installed, else the missing test says what it lacks.
 debian:
-	@sh .ci/debian curl httpie
+	@sh .ci/debian curl docker-registry httpie
 
 debian-bench:
 	@sh .ci/debian curl wrk haproxy nginx-light

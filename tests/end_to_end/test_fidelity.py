@@ -9,9 +9,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from end_to_end.wire import Answer, Wire, request
 
 from cheops.lab.lab import Lab
+from end_to_end.wire import Answer, Wire, request
 
 RAW = Path(__file__).parent / "apps" / "raw"
 WAYS = {

@@ -45,7 +45,9 @@ def test_readme_has_the_commands_that_are_tested_here() -> None:
     assert set(MISTAKES) < set(COMMANDS)
 
 
-@pytest.mark.parametrize("command", [c for c in COMMANDS if c.startswith(("curl", "cheops")) and "lab" not in c.split()])
+@pytest.mark.parametrize(
+    "command", [c for c in COMMANDS if c.startswith(("curl", "cheops")) and "lab" not in c.split()]
+)
 def test_command(command: str, folder: Path) -> None:
     done = run(command, folder)
     assert done.returncode == MISTAKES.get(command, 0), done.stdout + done.stderr

@@ -22,8 +22,8 @@ class KeptFiles:
         """Raises OSError when the disk doesn't take it, and ValueError when it isn't a UUID."""
         path = self._path(uuid)
         half = path.with_suffix(".half")
-        with half.open("w", encoding="utf-8") as file:
-            file.write(text)
+        with half.open("wb") as file:
+            file.write(text.encode())
             file.flush()
             os.utime(half, (self._clock(), self._clock()))
             os.fsync(file.fileno())
@@ -34,7 +34,7 @@ class KeptFiles:
         """The text, or None when it isn't kept (any more)."""
         try:
             path = self._path(uuid)
-            return path.read_text(encoding="utf-8") if self._is_young(path) else None
+            return path.read_bytes().decode() if self._is_young(path) else None
         except (FileNotFoundError, ValueError):
             return None
 

@@ -4,7 +4,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 
-from fastapi import FastAPI, Query, Response
+from fastapi import FastAPI, HTTPException, Query, Response
 from pydantic import BaseModel
 
 from cheops import __version__
@@ -90,12 +90,16 @@ def admin_api(state: SiteState) -> FastAPI:
     async def site() -> SiteDescription:
         return describe(state.site(), await state.peers())
 
-    @app.get("/scope", responses={400: {"model": ScopeMistake}})
+    @app.get("/scope", responses={400: {"model": ScopeMistake}, 404: {"description": "there is no such service"}})
     async def scope(
         response: Response, text: str = Query(description="a scope"), service: str | None = Query(default=None)
     ) -> ScopeMeaning | ScopeMistake:
+        names = names_of(state.site())
+        words = {word for name, aliases in names.services.items() for word in (name, *aliases)}
+        if service is not None and service.lower() not in words:
+            known = ", ".join(names.services)
+            raise HTTPException(404, f"there is no service '{service}' here; there are: {known}")
         try:
-            names = names_of(state.site())
             return ScopeMeaning(canonical=canonical(names.resolve(parse(text), for_service=service)))
         except ScopeError as error:
             response.status_code = 400

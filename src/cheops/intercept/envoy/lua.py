@@ -43,13 +43,10 @@ def _token(of: Site, service: str) -> dict[str, Any] | None:
     return {"headers": headers, "separator": carrier.separator, "cut": service in carrier.cut_at}
 
 
-def location_script(of: Site, service: str | None) -> str:
-    """The script that mends Location: for one service, or for whichever the request on the mesh is for."""
-    services = {name: front for name, front in of.settings.services.items() if service in (None, name)}
-    addresses = {
-        name: {str(front.backend).lower(): True, str(front.front).lower(): True} for name, front in services.items()
-    }
-    return _script("location.lua", {"service": service, "addresses": addresses})
+def location_script(of: Site, service: str) -> str:
+    """The script that mends the Locations of a service."""
+    front = of.settings.services[service]
+    return _script("location.lua", {"addresses": {str(front.backend).lower(): True, str(front.front).lower(): True}})
 
 
 def path_script() -> str:

@@ -14,7 +14,7 @@ from typing import Any
 
 from cheops.applications import RequestIdCarrier
 from cheops.carry.request_id import MARK
-from cheops.config import Front, Site
+from cheops.config import Site
 from cheops.intercept.envoy.clusters import spiffe_id
 from cheops.intercept.envoy.lua import location_script, path_script, scope_script
 from cheops.intercept.envoy.names import (
@@ -34,8 +34,8 @@ from cheops.intercept.envoy.names import (
 
 Route = dict[str, Any]
 
-# What is surely not executed yet may be sent again; anything else would run a write twice. A peer that vanished or can't be
-# connected to isn't tried again: the user waits, and hears of it within 2 s.
+# What is surely not executed yet may be sent again; anything else would run a write twice. A peer that vanished or can't
+# be connected to isn't tried again: the user waits, and hears of it within 2 s.
 _RETRY = {"retry_on": "connect-failure,refused-stream,reset-before-request", "num_retries": 1}
 _RETRY_PEER = {"retry_on": "refused-stream", "num_retries": 1}
 _NO_LUA = {
@@ -61,31 +61,21 @@ def mesh_routes(of: Site) -> Route:
         request_headers_to_add=[_add(PEER, "%DOWNSTREAM_PEER_URI_SAN%")],
         name="agent",
     )
-    services = [_from_peers(of, name, front) for name, front in of.settings.services.items()]
+    services = [
+        _instance(of, name, _is(SERVICE, name), {} if front.open_to is None else _only_for(of, front.open_to))
+        for name, front in of.settings.services.items()
+    ]
     host = {"name": "all", "domains": ["*"], "routes": [*services, agent, _no_such_service(of)]}
-    return _configuration("mesh", host | _per_route_lua({"cheops.location": location_script(of, None)}))
+    return _configuration("mesh", host)
 
 
 def egress_routes(of: Site) -> Route:
-    """The route configuration of what the agent sends: `cheops-to` names the cluster, `cheops-path` is the path."""
-    as_it_was = {"cluster_header": TO}
-    here = _forward(
-        {"headers": [{"name": TO, "string_match": {"prefix": "local/"}}]},
-        as_it_was,
-        request_headers_to_remove=[TO, SERVICE],
-        response_headers_to_add=[_add(SERVED_BY, of.name)],
-        name="here",
-    )
-    peer = _forward({}, {"retry_policy": _RETRY_PEER, **as_it_was}, request_headers_to_remove=[TO], name="peer")
-    return _configuration(
-        "egress",
-        {
-            "name": "all",
-            "domains": ["*"],
-            "routes": [here, peer],
-            **_per_route_lua({"cheops.path": path_script(), "cheops.location": location_script(of, None)}),
-        },
-    )
+    """The route configuration of what the agent sends: `cheops-to` names the cluster."""
+    services = [_instance(of, name, _is(TO, local(name)), {}) for name in of.settings.services]
+    onward = {"cluster_header": TO, "retry_policy": _RETRY_PEER}
+    peer = _forward({}, onward, request_headers_to_remove=[TO], name="peer")
+    host = {"name": "all", "domains": ["*"], "routes": [*services, peer]}
+    return _configuration("egress", host | _per_route_lua({"cheops.path": path_script()}))
 
 
 def front_name(service: str) -> str:
@@ -106,15 +96,17 @@ def _per_route_lua(scripts: dict[str, str]) -> dict[str, Any]:
     }
 
 
-def _from_peers(of: Site, service: str, front: Front) -> Route:
-    route = _forward(
-        {"headers": [_is(SERVICE, service)]},
+def _instance(of: Site, service: str, header: dict[str, Any], filters: dict[str, Any]) -> Route:
+    """To this site's instance of a service, for a request that a peer or the agent has sent."""
+    mended = _per_route_lua({"cheops.location": location_script(of, service)})["typed_per_filter_config"]
+    return _forward(
+        {"headers": [header]},
         {"cluster": local(service)},
-        request_headers_to_remove=[SERVICE],
+        request_headers_to_remove=[TO, SERVICE],
         response_headers_to_add=[_add(SERVED_BY, of.name)],
+        typed_per_filter_config={**mended, **filters},
         name="here",
     )
-    return route if front.open_to is None else route | _only_for(of, front.open_to)
 
 
 def _only_for(of: Site, peers: tuple[str, ...]) -> dict[str, Any]:
@@ -124,7 +116,7 @@ def _only_for(of: Site, peers: tuple[str, ...]) -> dict[str, Any]:
     policy = {"permissions": [{"any": True}], "principals": names or nobody}
     rbac = {"rules": {"action": "ALLOW", "policies": {"peers": policy}}}
     kind = "envoy.extensions.filters.http.rbac.v3.RBACPerRoute"
-    return {"typed_per_filter_config": {"cheops.peers": typed(kind, rbac=rbac)}}
+    return {"cheops.peers": typed(kind, rbac=rbac)}
 
 
 def _no_such_service(of: Site) -> Route:

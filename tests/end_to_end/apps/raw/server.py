@@ -1,7 +1,7 @@
 """A service that tells byte for byte what reached it, and answers byte for byte what a test wants.
 
-It is written on bare sockets, so that no HTTP library mends anything on the way. Every request is told as a JSON line in
-the file named by --seen. The path says what is answered:
+It is written on bare sockets, so that no HTTP library mends anything on the way. Every request is told as a JSON line
+in the file named by --seen. The path says what is answered:
 
     /echo…            200 and the request as JSON: {"head": latin-1 text, "bytes": n, "sha256": …}
     /answer?HEX       the bytes that HEX stands for, after the request is read
@@ -19,6 +19,7 @@ import contextlib
 import hashlib
 import json
 import time
+from pathlib import Path
 
 CHUNK = 1 << 16
 
@@ -145,7 +146,7 @@ async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, seen
             try:
                 goes_on = await answer(request)
             finally:
-                with open(seen, "a") as file:  # noqa: ASYNC230
+                with Path(seen).open("a") as file:
                     file.write(json.dumps(request.told()) + "\n")
     with contextlib.suppress(ConnectionError):
         writer.close()

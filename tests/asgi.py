@@ -1,0 +1,60 @@
+"""Calls an ASGI application without a server: one request, the whole answer."""
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable, MutableMapping
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import unquote
+
+Application = Callable[[Any, Any, Any], Awaitable[None]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answer:
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+    @property
+    def text(self) -> str:
+        return self.body.decode()
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.body)
+
+
+def call(app: Application, target: str, method: str = "GET") -> Answer:
+    """What `app` answers to a request without a body; `target` is escaped already."""
+    path, _, query = target.partition("?")
+    scope = {
+        "type": "http",
+        "asgi": {"version": "3.0"},
+        "http_version": "1.1",
+        "method": method,
+        "scheme": "http",
+        "path": unquote(path),
+        "raw_path": path.encode(),
+        "query_string": query.encode(),
+        "root_path": "",
+        "headers": [(b"host", b"test")],
+        "client": ("127.0.0.1", 1),
+        "server": ("127.0.0.1", 2),
+    }
+    return asyncio.run(_exchange(app, scope))
+
+
+async def _exchange(app: Application, scope: dict[str, Any]) -> Answer:
+    heard: list[MutableMapping[str, Any]] = []
+
+    async def receive() -> dict[str, Any]:
+        return {"type": "http.request", "body": b"", "more_body": False}
+
+    async def send(message: MutableMapping[str, Any]) -> None:
+        heard.append(message)
+
+    await app(scope, receive, send)
+    headers = {name.decode(): value.decode() for name, value in heard[0]["headers"]}
+    body = b"".join(message.get("body", b"") for message in heard[1:])
+    return Answer(status=heard[0]["status"], headers=headers, body=body)
