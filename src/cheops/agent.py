@@ -103,8 +103,7 @@ class Agent:
     async def _reasons(self) -> list[str]:
         """Why the site isn't ready; nothing if it is."""
         answer = await self._envoy.ask("/ready")
-        reasons = [] if answer.startswith("LIVE") else [f"Envoy isn't ready: {answer.strip() or 'it does not answer'}"]
-        return reasons + ([self._envoy.rejected] if self._envoy.rejected else [])
+        return [] if answer.startswith("LIVE") else [f"Envoy isn't ready: {answer.strip() or 'it does not answer'}"]
 
     async def _take_up_changes(self) -> None:
         """Reads site.yaml and the description again whenever they change; a mistake leaves all as it was."""

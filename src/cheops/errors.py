@@ -68,6 +68,10 @@ class SiteUnreachable(CheopsError):
     code, status, title, fault, retry = "site-unreachable", 503, "A site can't be reached", Fault.PEER, True
 
 
+class CantKeep(CheopsError):
+    code, status, title, retry = "cant-keep", 503, "Something can't be written down", True
+
+
 class ScopeNoLongerKept(CheopsError):
     code, status, title, fault = "scope-not-kept", 409, "The scope of this workflow isn't kept any more", Fault.OURS
 

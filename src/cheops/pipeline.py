@@ -16,8 +16,8 @@ from dataclasses import dataclass
 
 from cheops.applications import Application
 from cheops.carry import Carried, carry, read_carried
-from cheops.carry.request_id import Bindings, KeptBy, RandomDigits
-from cheops.errors import BadRequest, BadScope, ScopeNoLongerKept
+from cheops.carry.request_id import MOST_BINDINGS, Bindings, KeptBy, RandomDigits
+from cheops.errors import BadRequest, BadScope, CantKeep, ScopeNoLongerKept
 from cheops.execute import execute
 from cheops.model import Reply, Request, View
 from cheops.plan import make_plan
@@ -44,8 +44,17 @@ class Pipeline:
             return await execute(plan, carried.request, self.transport)
         carrying = carry(carried.request, plan.resolved, self.application, self.view, self.random)
         if carrying.keep_under:
-            self.kept.keep(carrying.keep_under, plan.resolved.text())
+            self._keep(carrying.keep_under, plan.resolved.text())
         return await execute(plan, carrying.request, self.transport)
+
+    def _keep(self, uuid: str, text: str) -> None:
+        try:
+            self.kept.keep(uuid, text)
+        except OSError as error:
+            raise CantKeep(
+                f"{self.view.site} can't write down the scope, which is too long for a request id: {error.strerror}",
+                hint=f"Up to {MOST_BINDINGS} bindings ride inside the id.",
+            ) from error
 
     async def understand(self, carried: Carried) -> Scope:
         """The scope with every name checked. Raises BadScope with the place of the mistake."""
@@ -88,7 +97,7 @@ class Pipeline:
         if text is None and keeper in self.view.names.sites and keeper != self.view.site:
             text = await self.transport.recall(uuid, site=keeper)
             if text is not None:
-                self.kept.keep(uuid, text)
+                self._keep(uuid, text)
         if text is None:
             raise ScopeNoLongerKept(
                 f"the scope of this workflow is kept by {keeper}, which doesn't know it (any more)",

@@ -100,7 +100,12 @@ def reached(lab: Lab, mark: str) -> list[str]:
     places = [(site, name) for site in lab.sites for name in PROCESSES]
     for site, name in places:
         _until_told(site, name)
-    return [f"{site.name}/{name}" for site, name in places for line in _seen(site, name) if mark in line]
+    return [f"{site.name}/{name}" for site, name in places for line in _seen(site, name) if _bears(line, mark)]
+
+
+def _bears(line: str, mark: str) -> bool:
+    """Whether the request itself has the header, and not the one that it shall make."""
+    return mark[8:] in line and mark.lower() in json.loads(line)["head"].lower().split("\r\n")
 
 
 def _until_told(site: LabSite, name: str) -> None:
@@ -118,13 +123,12 @@ def access(lab: Lab, mark: str) -> list[dict[str, Any]]:
 
     Envoy writes its log in order, twice a second.
     """
+    barrier = os.urandom(8).hex()
     for site in lab.sites:
-        barrier = os.urandom(8).hex()
         call(site.front("things"), f"/echo?{barrier}".encode())
-        wait_for(
-            lambda site=site, barrier=barrier: any(barrier in line["path"] for line in site.access_log()), "the log"
-        )
-    return [line for site in lab.sites for line in site.access_log() if mark in (line["path"] or "")]
+    for site in lab.sites:
+        wait_for(lambda site=site: any(barrier in str(line["path"]) for line in site.access_log()), "Envoy writes its log")
+    return [line for site in lab.sites for line in site.access_log() if mark in str(line["path"])]
 
 
 # Settings

@@ -48,6 +48,10 @@ class Door:
         except asyncio.CancelledError:
             if not client.left:
                 raise
+        except Exception:
+            log.exception("failed")  # a fault of ours; whoever asked shall not be left without an answer
+            if not answered:
+                await _answer(CheopsError("the agent met a fault of its own", hint="Its log says more."), send)
         finally:
             client.stop_watching()
 

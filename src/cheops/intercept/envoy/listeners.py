@@ -153,7 +153,9 @@ _FILTERS = {
 
 
 def _access_log(of: Site, listener: str, service: str) -> dict[str, Any]:
-    """One line a request. `to` is where it went, `scope` what was asked, `by` who asked on the mesh."""
+    """One line a request. `scope` is what X-Scope or the URL says, `carried` what followed by other ways; `to` is where
+    the request went, `peer` the site that it came from on the mesh.
+    """
     fields = {
         "time": "%START_TIME%",
         "site": of.name,
@@ -163,6 +165,7 @@ def _access_log(of: Site, listener: str, service: str) -> dict[str, Any]:
         "path": f"%REQ({PATH}?:PATH)%",
         "status": "%RESPONSE_CODE%",
         "scope": "%REQ(X-SCOPE)%",
+        "carried": "%DYNAMIC_METADATA(cheops:carried)%",
         "to": "%UPSTREAM_CLUSTER_RAW%",
         "id": f"%REQ({of.application.request_id.header})%" if of.application.request_id else "-",
         "client": "%DOWNSTREAM_REMOTE_ADDRESS%",

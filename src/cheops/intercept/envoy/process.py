@@ -61,7 +61,6 @@ class Envoy:
         self._running: Running | None = None
         self._child: subprocess.Popen[bytes] | None = None
         self._stopping = False
-        self.rejected = ""
         self.starts = 0
 
     async def start(self) -> None:
@@ -110,7 +109,12 @@ class Envoy:
         )
         self._child, self._running = child, Running(pid=child.pid, began=began(child.pid) or "", bootstrap=start_file)
         _replace(self._pid_file, self._running.__dict__)
-        await self._until_ready(child)
+        try:
+            await self._until_ready(child)
+        except DataPlaneFailed:
+            child.kill()
+            child.wait()
+            raise
         log.info("started", pid=child.pid)
 
     async def _until_ready(self, child: "subprocess.Popen[bytes]") -> None:
@@ -165,10 +169,20 @@ class Envoy:
                     pause = min(pause * 2, 5)
 
     async def apply(self, site: Site) -> None:
-        """Lets Envoy take up the site's settings, without a pause. Raises DataPlaneFailed if it refuses them."""
+        """Lets Envoy take up the site's settings, without a pause.
+
+        Raises DataPlaneFailed if it refuses them; then all is as it was.
+        """
+        before, old = self._site, self._read_all()
         self._site = site
-        new = watched_files(site)
-        old = self._read_all()
+        try:
+            await self._change(old, watched_files(site))
+        except DataPlaneFailed:
+            self._site = before
+            self._write_all(old)
+            raise
+
+    async def _change(self, old: dict[str, Document], new: dict[str, Document]) -> None:
         clusters, listeners = new.pop("clusters.json"), new.pop("listeners.json")
         await self._write_and_wait({"clusters.json": _both(old.get("clusters.json"), clusters)})
         await self._write_and_wait(new)
@@ -176,7 +190,6 @@ class Envoy:
         await self._write_and_wait({"clusters.json": clusters})
         for name in old.keys() - new.keys() - {"clusters.json", "listeners.json"}:
             (self._folder / name).unlink(missing_ok=True)
-        self.rejected = ""
 
     def _read_all(self) -> dict[str, Document]:
         paths = (path for path in self._folder.glob("*.json") if path.name != "bootstrap.json")
@@ -202,11 +215,9 @@ class Envoy:
                 return
             refused = [name for name in awaited if now.get(name, ("", 0))[1] > before[name][1]]
             if refused:
-                self.rejected = f"Envoy refused {', '.join(refused)}"
-                self._fail(self.rejected)
+                self._fail(f"Envoy refused {', '.join(refused)}")
             await asyncio.sleep(0.01)
-        self.rejected = f"Envoy didn't take up {', '.join(awaited)} in {APPLY_SECONDS} s"
-        self._fail(self.rejected)
+        self._fail(f"Envoy didn't take up {', '.join(awaited)} in {APPLY_SECONDS} s")
 
     async def _versions(self) -> dict[str, tuple[str, int]]:
         """For each watched file that Envoy has read: the version in force, and how many it has refused."""

@@ -34,8 +34,8 @@ from cheops.intercept.envoy.names import (
 
 Route = dict[str, Any]
 
-# What is surely not executed yet may be sent again; anything else would run a write twice. A peer that vanished or can't
-# be connected to isn't tried again: the user waits, and hears of it within 2 s.
+# What is surely not executed yet may be sent again; anything else would run a write twice. A peer that vanished or
+# can't be connected to isn't tried again: the user waits, and hears of it within 2 s.
 _RETRY = {"retry_on": "connect-failure,refused-stream,reset-before-request", "num_retries": 1}
 _RETRY_PEER = {"retry_on": "refused-stream", "num_retries": 1}
 _NO_LUA = {

@@ -107,14 +107,14 @@ end
 local function decide_by_id(digits)
   local count = tonumber(sub(digits, 5, 5))
   if not count then return "agent" end
-  local bindings = {}
+  local bindings, words = {}, {}
   for i = 0, count - 1 do
     local number = tonumber(sub(digits, 6 + 4 * i, 9 + 4 * i), 16)
     local service, at = S.service_of[math.floor(number / 1024)], S.site_of[number % 1024]
     if not service or not at or bindings[service] then return "agent" end
-    bindings[service] = at
+    bindings[service], words[i + 1] = at, service .. ": " .. at
   end
-  return to(bindings[S.service])
+  return to(bindings[S.service]), "{" .. table.concat(words, ", ") .. "}"
 end
 
 local function new_id(head)
@@ -236,11 +236,19 @@ local function go(headers, to, bare_tokens)
   headers:replace("cheops-to", to)
 end
 
+-- What came by other ways than X-Scope and the URL, which the access log has anyway.
+local function note(handle, text)
+  handle:streamInfo():dynamicMetadata():set("cheops", "carried", text)
+end
+
 function envoy_on_request(handle)
   local headers = handle:headers()
   local text = take_from_path(handle, headers)
   if text == nil then text = one(headers, "x-scope") end
-  if text == nil then text = in_baggage(headers:get("baggage")) end
+  if text == nil then
+    text = in_baggage(headers:get("baggage"))
+    if text then note(handle, text) end
+  end
   if text then
     local choice = decision(text)
     if choice.text then carry(headers, choice) end
@@ -250,6 +258,11 @@ function envoy_on_request(handle)
   local on_token, bare_tokens = in_tokens(headers)
   local id = S.request_id and one(headers, S.request_id.header)
   local digits = id and digits_of(id)
-  if digits then return go(headers, decide_by_id(digits), bare_tokens) end
+  if digits then
+    local to, carried = decide_by_id(digits)
+    if carried then note(handle, carried) end
+    return go(headers, to, bare_tokens)
+  end
+  if on_token then note(handle, on_token) end
   go(headers, on_token and decision(on_token).to or "local", bare_tokens)
 end

@@ -138,6 +138,11 @@ async def call(url: bytes, headers: list[bytes]) -> bytes:
     return reply
 
 
+def tell(request: Request, seen: str) -> None:
+    with Path(seen).open("a") as file:
+        file.write(json.dumps(request.told()) + "\n")
+
+
 async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, seen: str) -> None:
     with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):
         goes_on = True
@@ -146,8 +151,7 @@ async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, seen
             try:
                 goes_on = await answer(request)
             finally:
-                with Path(seen).open("a") as file:
-                    file.write(json.dumps(request.told()) + "\n")
+                tell(request, seen)
     with contextlib.suppress(ConnectionError):
         writer.close()
         await writer.wait_closed()

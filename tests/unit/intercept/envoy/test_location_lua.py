@@ -12,14 +12,14 @@ FRONT, BACKEND = "127.0.0.1:8001", "127.0.0.1:18001"  # of catalog, as site_of m
 
 
 @cache
-def script(service: str | None) -> Script:
+def script(service: str) -> Script:
     return Script(location_script(site_of(SHOP), service))
 
 
 def mended(
     location: str,
     *,
-    service: str | None = "catalog",
+    service: str = "catalog",
     authority: str = "shop.example",
     prefix: str | None = None,
     request: list[tuple[str, str]] | None = None,
@@ -74,12 +74,10 @@ def test_the_scheme_is_that_of_the_client() -> None:
     assert mended(f"http://{BACKEND}/a", request=[("x-forwarded-proto", "https")]) == "https://shop.example/a"
 
 
-def test_on_the_mesh_the_request_says_the_service() -> None:
+def test_a_service_names_itself_and_no_other() -> None:
     of_orders = "http://127.0.0.1:18002/a"
-    assert mended(of_orders, service=None, request=[("cheops-service", "orders")]) == "http://shop.example/a"
-    assert mended(of_orders, service=None, request=[("cheops-service", "catalog")]) == of_orders
-    assert mended(of_orders, service=None) == of_orders
-    assert mended(of_orders) == of_orders
+    assert mended(of_orders, service="orders") == "http://shop.example/a"
+    assert mended(of_orders, service="catalog") == of_orders
 
 
 @pytest.mark.parametrize("locations", [[], [f"http://{BACKEND}/a"] * 2])
