@@ -34,7 +34,9 @@ class Cores:
 
 def pin(pids: Iterable[int], core: int | None) -> None:
     """Keeps every thread of the processes on one core."""
-    for pid in pids if core is not None else ():
+    if core is None:
+        return
+    for pid in pids:
         for thread in Path(f"/proc/{pid}/task").iterdir():
             with suppress(ProcessLookupError):  # some threads live short
                 os.sched_setaffinity(int(thread.name), {core})

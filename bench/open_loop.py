@@ -56,7 +56,7 @@ def value_at(times: list[float], share: float) -> float:
 
 class _Loop:
     def __init__(self, variant: Variant, stack: ExitStack) -> None:
-        self._name, self._request = variant.name, _request(variant)
+        self._name, self._request = variant.name, variant.head("POST", "items", variant.items, len(BODY)) + BODY
         self._free: deque[socket.socket] = deque()
         self._busy: dict[socket.socket, tuple[float, bytes]] = {}  # when to be sent, what has come back
         self._times: list[float] = []
@@ -106,11 +106,5 @@ class _Loop:
 
 def is_whole(reply: bytes) -> bool:
     """Whether a reply of 1 KB, with a Content-Length or in chunks, is there to its end."""
-    head, _, body = reply.partition(b"\r\n\r\n")
+    _, _, body = reply.partition(b"\r\n\r\n")
     return len(body) == 1024 or (len(body) > 1024 and body.endswith(b"\r\n0\r\n\r\n"))
-
-
-def _request(variant: Variant) -> bytes:
-    host, port = variant.items.address
-    headers = {"Host": f"{host}:{port}", "Content-Length": str(len(BODY)), **variant.headers_for("items")}
-    return f"POST /1k HTTP/1.1\r\n{''.join(f'{n}: {v}\r\n' for n, v in headers.items())}\r\n".encode() + BODY

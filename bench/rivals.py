@@ -110,7 +110,9 @@ def _tls(kind: str, shows: Document, **more: Any) -> Document:
 
 def _shows(site: Path) -> Document:
     """A site's certificate, and the authority of those that it takes."""
-    chain, key, authority = ({"filename": str(site / "tls" / name)} for name in ("site.pem", "site.key", "authority.pem"))
+    chain, key, authority = (
+        {"filename": str(site / "tls" / name)} for name in ("site.pem", "site.key", "authority.pem")
+    )
     return {
         "alpn_protocols": ["h2"],
         "tls_certificates": [{"certificate_chain": chain, "private_key": key}],

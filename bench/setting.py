@@ -119,7 +119,9 @@ def _until_met(site: LabSite, other: LabSite) -> None:
 # Nothing is measured before it is seen to go the way that is meant.
 
 
-def ask(address: Address, path: str, headers: dict[str, str] | None = None) -> tuple[int, http.client.HTTPMessage, bytes]:
+def ask(
+    address: Address, path: str, headers: dict[str, str] | None = None
+) -> tuple[int, http.client.HTTPMessage, bytes]:
     """Status, headers and body of a GET."""
     connection = http.client.HTTPConnection(*address, timeout=PATIENCE)
     try:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from bench.errors import BenchFailed
 from bench.machine import cpu_seconds
-from bench.variants import End, Variant
+from bench.variants import Variant
 
 BYTES = 64 << 20
 _BODY = memoryview(bytes(BYTES))
@@ -20,9 +20,11 @@ class Sample:
     cpu_ms: float
 
 
-def measure(variant: Variant, end: End) -> Sample:
+def measure(variant: Variant) -> Sample:
     """One upload. Raises BenchFailed unless the service has read all of it."""
-    head = _head(variant, end)
+    end = variant.sink
+    assert end, "only ways with a sink are measured"
+    head = variant.head("PUT", "sink", end, BYTES)
     with socket.create_connection(end.address, timeout=60) as connection:
         before, began = cpu_seconds(end.pids), time.perf_counter()
         connection.sendall(head)
@@ -32,12 +34,6 @@ def measure(variant: Variant, end: End) -> Sample:
     if not reply.startswith(b"HTTP/1.1 204 ") or b"\r\nx-received: %d\r\n" % BYTES not in reply.lower():
         raise BenchFailed(f"{variant.name}: the upload was answered with {reply[:300]!r}")
     return Sample(mb_per_second=BYTES / seconds / 1e6, cpu_ms=used * 1e3)
-
-
-def _head(variant: Variant, end: End) -> bytes:
-    host, port = end.address
-    headers = {"Host": f"{host}:{port}", "Content-Length": str(BYTES), **variant.headers_for("sink")}
-    return f"PUT /blob HTTP/1.1\r\n{''.join(f'{n}: {v}\r\n' for n, v in headers.items())}\r\n".encode()
 
 
 def _reply(connection: socket.socket) -> bytes:

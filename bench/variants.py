@@ -33,6 +33,13 @@ class Variant:
     served_by: str | None = None
     to: str | None = None
 
+    def head(self, method: str, service: str, end: End, length: int) -> bytes:
+        """The head of a request with a body of `length` bytes."""
+        host, port = end.address
+        headers = {"Host": f"{host}:{port}", "Content-Length": str(length), **self.headers_for(service)}
+        lines = [f"{method} /1k HTTP/1.1", *(f"{name}: {value}" for name, value in headers.items()), "", ""]
+        return "\r\n".join(lines).encode()
+
     def headers_for(self, service: str) -> dict[str, str]:
         return {name: value.replace("SERVICE", service) for name, value in self.headers.items()}
 
@@ -76,7 +83,9 @@ def variants(at: Places) -> list[Variant]:
         _ours("there-lua", "front, two bindings: another site, by Lua", at, "Site2", scope=TWO),
         _ours("there-id", "front, a marked request id: another site, by Lua", at, "Site2", scope=None),
         _ours("agent-here", "agent, `{items: (Site1)}`: here", at, "Site1", scope=AGENT, to="agent", at_rate=True),
-        _ours("agent-there", "agent, `{items: (Site2)}`: another site", at, "Site2", scope=AGENT, to="agent", at_rate=True),
+        _ours(
+            "agent-there", "agent, `{items: (Site2)}`: another site", at, "Site2", scope=AGENT, to="agent", at_rate=True
+        ),
         _plain("haproxy", "HAProxy, minimal", at.haproxy, baseline="envoy"),
         Variant(
             key="haproxy-lua",

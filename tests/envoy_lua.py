@@ -100,7 +100,7 @@ class Script:
             target=target,
             headers=tuple(pair for pair in pairs if pair[0] not in (b"cheops-to", b"cheops-path", b":path")),
         )
-        prefix = left[b"prefix"].decode("latin1") if left else None
+        prefix = left[b"prefix"].decode("latin1") if b"prefix" in left else None
         return Chosen(to=to.decode(), request=changed, path=path, prefix=prefix)
 
     def mend(self, request: Headers, response: Headers, prefix: str | None = None) -> Headers:

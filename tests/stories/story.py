@@ -1,7 +1,7 @@
 """Stories of several sites: commands in, what each site did out. Stories are the *.txt files beside this one.
 
-A story is made of paragraphs. Lines that begin with `#` are prose; then comes a command, then what it is given, indented;
-the rest is what happened. The commands:
+A story is made of paragraphs. Lines that begin with `#` are prose; then comes a command, then what it is given,
+indented; the rest is what happened. The commands:
 
     application              the description of the application, as in application.yaml
     sites NAME…              the sites, numbered from 1; each has an agent, and all services
@@ -18,8 +18,10 @@ In a value, $id is the request id that was sent last. What happened is told as
 
     SITE/SERVICE METHOD PATH [from SITE] [HEADER: VALUE]…      a request that arrived, and where it was made
     STATUS TEXT                                                what the client got
+    hint: TEXT
 
-Every request goes through its site's Pipeline, also those that Envoy would serve alone: a property holds the two together.
+Every request goes through its site's Pipeline, also those that Envoy would serve alone: a property holds the two
+together.
 """
 
 import asyncio
@@ -39,7 +41,7 @@ from cheops.errors import CheopsError
 from cheops.model import Headers, Reply, Request
 from cheops.pipeline import Pipeline
 from cheops.stores.kept import KeptInMemory
-from cheops.transports.memory import MemoryTransport, Network
+from cheops.transports.memory import Handler, MemoryTransport, Network
 from values import headers_of, reply, site_of, view_of, whole
 
 
@@ -255,7 +257,8 @@ class World:
             headers=headers_of([(name, value) for name, value in pairs]),
         )
         answered = await self._front(site, request)
-        self.tell(f"{answered.status} {_summary(answered, await whole(answered.body))}")
+        said, hint = _summary(answered, await whole(answered.body))
+        self.tell(f"{answered.status} {said}", *([f"hint: {hint}"] if hint else []))
         if len(self.network.sent) == before:
             self.tell("nothing was sent anywhere")
 
@@ -273,7 +276,7 @@ class World:
             kind = ((b"content-type", b"application/problem+json"),)
             return reply(error.status, error.body(), headers=kind)
 
-    def _instance(self, site: str, service: str) -> Callable[[Request], "asyncio.Future[Reply]"]:
+    def _instance(self, site: str, service: str) -> Handler:
         """A service on a site, which calls others at the fronts of its own site."""
 
         async def serve(request: Request) -> Reply:
@@ -284,21 +287,21 @@ class World:
             for called, method, target in behaviour.calls:
                 inner = Request(service=called, method=method, target=target.encode(), headers=passed)
                 answered = await self._front(site, inner)
-                said = _summary(answered, await whole(answered.body))
+                said, _ = _summary(answered, await whole(answered.body))
                 if answered.status >= 400:
                     return reply(502, f"{name}: {called} answered {answered.status} {said}".encode())
                 parts.append(said)
             return reply(behaviour.status, (f"{name} ({', '.join(parts)})" if parts else name).encode())
 
-        return serve  # type: ignore[return-value]
+        return serve
 
 
-def _summary(answered: Reply, body: bytes) -> str:
-    """A body on one line; of a problem document, its code and what it says."""
+def _summary(answered: Reply, body: bytes) -> tuple[str, str]:
+    """A body; of a problem document, its code and what it says, and its hint."""
     if dict(answered.headers).get(b"content-type") != b"application/problem+json":
-        return body.decode()
+        return body.decode(), ""
     problem = json.loads(body)
-    return " ".join(filter(None, (f"{problem['code']}: {problem['detail']}", problem.get("hint", ""))))
+    return f"{problem['code']}: {problem['detail']}", problem.get("hint", "")
 
 
 def _random(seed: str) -> Callable[[int], str]:

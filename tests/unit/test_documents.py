@@ -194,4 +194,4 @@ def test_a_file(tmp_path: Path) -> None:
 
 def test_a_document_does_not_change() -> None:
     with pytest.raises(ValueError, match="frozen"):
-        read("title: a").title = "b"  # type: ignore[misc]
+        read("title: a").title = "b"

@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, MutableMapping
 from typing import Any
 
 import pytest
@@ -12,13 +12,13 @@ from cheops.intercept.door import Door, Serve
 from cheops.model import Reply, Request
 from values import reply, whole
 
-Message = dict[str, Any]
+Message = MutableMapping[str, Any]
 END = {"type": "http.response.body", "body": b""}
 LEAVES = {"type": "http.disconnect"}
 SOON = 2.0  # seconds; what takes longer never comes
 
 
-def http_scope(*headers: tuple[bytes, bytes], method: str = "GET") -> Message:
+def http_scope(*headers: tuple[bytes, bytes], method: str = "GET") -> dict[str, Any]:
     internal = [(b"cheops-service", b"orders"), (b"cheops-path", b"/a%2f//b?x={y}")]
     return {
         "type": "http",
@@ -46,7 +46,7 @@ class Client:
             self._said.put_nowait(message)
 
     async def hear(self) -> Message:
-        return dict(await asyncio.wait_for(self._heard.get(), SOON))
+        return await asyncio.wait_for(self._heard.get(), SOON)
 
     async def end(self) -> list[Message]:
         """What is left to hear, once the exchange has ended and left no task behind."""
@@ -339,11 +339,10 @@ def test_an_error_in_the_middle_of_a_reply_leaves_it_unfinished() -> None:
     run(story)
 
 
-def test_a_fault_of_ours_is_the_servers_to_tell() -> None:
+def test_a_fault_of_ours_is_an_answer_too() -> None:
     async def story() -> None:
-        client = Client(failing(ZeroDivisionError()), http_scope())
-        with pytest.raises(ZeroDivisionError):
-            await client.end()
+        start, content = await Client(failing(ZeroDivisionError()), http_scope()).end()
+        assert (start["status"], json.loads(content["body"])["fault"]) == (500, "ours")
 
     run(story)
 

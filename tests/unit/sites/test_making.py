@@ -21,7 +21,7 @@ SERVICES = {"catalog": ("127.0.0.1:8888", "127.0.0.1:18888"), "orders": ("127.0.
 
 
 def make(under: Path, name: str, **fields: Any) -> Made:
-    wanted = {
+    wanted: dict[str, Any] = {
         "name": name,
         "folder": under / name,
         "deployment": under / "deployment",
