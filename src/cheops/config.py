@@ -12,9 +12,10 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer, ValidationError, model_validator
 
-from cheops.applications import Application, Service, read_application
+from cheops.applications import Application, Service, find_application, read_application
 from cheops.applications.description import OneSpelling, ServiceName
 from cheops.documents import Document, Misplaced, mistake_in, read_document
+from cheops.errors import BadSettings
 
 UNIX_PATH_LIMIT = 107  # bytes: sun_path of unix(7), less the final NUL
 
@@ -129,12 +130,12 @@ class Envoy(Document):
 
 
 class Settings(Document):
-    """site.yaml. Paths are relative to the file; `application` names the file of a description."""
+    """site.yaml. Paths are relative to it; `application` names a description that comes with Cheops, or a file."""
 
     site: SiteName
     number: SiteNumber
     data: Path = Path("data")
-    application: Path | None = None
+    application: str | None = None
     mesh: Mesh
     admin: Admin
     services: Annotated[dict[ServiceName, Front], OneSpelling] = Field(min_length=1)
@@ -212,6 +213,12 @@ class Site:
     def site_names(self) -> tuple[str, ...]:
         return (self.name, *self.settings.peers)
 
+    @property
+    def description(self) -> Path | None:
+        """The file of the application's description."""
+        named = self.settings.application
+        return find_application(named, self.folder) if named else None
+
     def file(self, path: Path) -> Path:
         return self.folder / path
 
@@ -234,10 +241,17 @@ def _application(settings: Settings, path: Path) -> Application:
     """The description; without one, the services of site.yaml by the conventions of REST."""
     if settings.application is None:
         return settings.by_convention()
-    application = read_application(path.parent / settings.application)
+    application = read_application(_described(settings.application, path))
     for name in settings.services:
         if name not in application.services:
             known = ", ".join(application.services)
             what = f"{application.application} has no such service; it has: {known}"
             raise mistake_in(path, Misplaced(what, "services", name))
     return application
+
+
+def _described(name: str, path: Path) -> Path:
+    try:
+        return find_application(name, path.parent)
+    except BadSettings as error:
+        raise mistake_in(path, Misplaced(str(error), "application")) from error

@@ -12,6 +12,7 @@ A request without a scope, or with a scope that names one site, never comes here
 intercept/envoy/ tells it to.
 """
 
+from contextlib import suppress
 from dataclasses import dataclass
 
 from cheops.applications import Application
@@ -97,7 +98,8 @@ class Pipeline:
         if text is None and keeper in self.view.names.sites and keeper != self.view.site:
             text = await self.transport.recall(uuid, site=keeper)
             if text is not None:
-                self._keep(uuid, text)
+                with suppress(OSError):  # a full disk only means to ask the keeper again
+                    self.kept.keep(uuid, text)
         if text is None:
             raise ScopeNoLongerKept(
                 f"the scope of this workflow is kept by {keeper}, which doesn't know it (any more)",

@@ -28,7 +28,7 @@ def sent(*headers: tuple[str, str], service: str = "compute", target: str = "/")
     return front(1, service), Request(service=service, method="GET", target=target.encode(), headers=pairs)
 
 
-@settings(deadline=None, max_examples=800)
+@settings(deadline=None, max_examples=500)
 @given(requests())
 @example(sent(("baggage", "a=1"), ("baggage", "scope=%7Bcompute%3ASite2%7D")))  # two headers are one list
 @example(sent(("baggage", "scope={compute:Site2} junk")))
@@ -120,7 +120,7 @@ def check_carried(at: Front, before: Request, after: Request, plan: Plan) -> Non
             assert found.resolved == plan.resolved, name
 
 
-@settings(deadline=None, max_examples=300)
+@settings(deadline=None, max_examples=150)
 @given(requests())
 @example(sent(("x-scope", "{compute: Site2}"), ("baggage", "scope;x=1")))
 @example(sent(("x-scope", "{compute: Site2}"), (ID, f"no--{encode([(1, 2)], digits())}")))

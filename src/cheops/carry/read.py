@@ -3,6 +3,7 @@
 The first of them counts. intercept/envoy/scope.lua finds the same, and leaves to us what isn't clear at sight.
 """
 
+import re
 from dataclasses import dataclass, replace
 from urllib.parse import unquote_to_bytes
 
@@ -14,6 +15,8 @@ from cheops.model import Request
 PREFIX = b"/~scope/"
 HEADER = b"x-scope"
 BAGGAGE = b"baggage"
+_IN_PATH = re.compile(rb"([^/?#]+)(/.*)", re.DOTALL)
+_HALF_AN_ESCAPE = re.compile(rb"%(?![0-9A-Fa-f]{2})")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -56,12 +59,14 @@ def _text(value: bytes, where: str) -> str:
 def _in_path(request: Request) -> tuple[str | None, Request]:
     if not request.target.startswith(PREFIX):
         return None, request
-    escaped, slash, rest = request.target[len(PREFIX) :].partition(b"/")
-    if not escaped or not slash:
+    found = _IN_PATH.fullmatch(request.target, len(PREFIX))
+    if not found:
         raise BadRequest(
             "a URL with a scope is written /~scope/SCOPE/…", hint="SCOPE is percent-encoded, '/' follows it."
         )
-    return _text(unquote_to_bytes(escaped), "the URL"), replace(request, target=b"/" + rest)
+    if _HALF_AN_ESCAPE.search(found[1]):
+        raise BadRequest("the scope in the URL isn't percent-encoded", hint="Write % itself as %25.")
+    return _text(unquote_to_bytes(found[1]), "the URL"), replace(request, target=found[2])
 
 
 def _in_header(request: Request) -> str | None:

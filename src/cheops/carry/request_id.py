@@ -38,9 +38,9 @@ class KeptBy:
 
 
 def encode(numbers: Sequence[tuple[int, int]], random: RandomDigits) -> str:
-    """The UUID that carries (service, site) numbers: 1 to 4 of them, services below 63 and sites below 1024."""
-    if not 1 <= len(numbers) <= MOST_BINDINGS:
-        raise ValueError(f"a request id carries 1 to {MOST_BINDINGS} bindings, not {len(numbers)}")
+    """The UUID that carries (service, site) numbers: at most 4, services to 62, sites to 1023; none is no mark."""
+    if len(numbers) > MOST_BINDINGS:
+        raise ValueError(f"a request id carries at most {MOST_BINDINGS} bindings, not {len(numbers)}")
     return _uuid(
         MARK + str(len(numbers)) + "".join(f"{service * 1024 + site:04x}" for service, site in numbers), random
     )

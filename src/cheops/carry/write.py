@@ -22,7 +22,7 @@ def carry(request: Request, resolved: Resolved, application: Application, view: 
     """The request with the resolved scope in each of the application's carriers."""
     request = request.with_header(HEADER, resolved.text().encode())
     keep_under = ""
-    if application.request_id and resolved.site_of:
+    if application.request_id:
         request, keep_under = _in_request_id(request, resolved, application.request_id, view, random)
     if application.adds_baggage:
         request = _in_baggage(request, resolved)
@@ -39,7 +39,10 @@ def _in_request_id(
     if len(numbers) > MOST_BINDINGS:
         uuid = encode_kept(view.site_numbers[view.site], random)
         return request.with_header(name, f"{before}{uuid}{after}".encode()), uuid
-    if in_request_id(request, carrier)[0] != Bindings(numbers=numbers):  # else one workflow keeps one id
+    carried = in_request_id(request, carrier)[0]
+    if carried is None and not numbers:
+        return request, ""  # nothing is asked for, and the id says nothing else
+    if carried != Bindings(numbers=numbers):  # else one workflow keeps one id
         request = request.with_header(name, f"{before}{encode(numbers, random)}{after}".encode())
     return request, ""
 

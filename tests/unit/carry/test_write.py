@@ -134,3 +134,10 @@ def test_no_token_no_suffix_and_of_two_tokens_neither() -> None:
 def test_an_empty_scope_has_no_id() -> None:
     found = values(carried(sent(), {}))
     assert (found["x-scope"], "x-openstack-request-id" in found) == (["{}"], False)
+
+
+def test_an_empty_scope_takes_the_mark_off_an_id() -> None:
+    marked = f"req-{encode([(2, 2)], digits())}"
+    (left,) = values(carried(sent(("x-openstack-request-id", marked)), {}))["x-openstack-request-id"]
+    assert left.startswith("req-")
+    assert decode(left.removeprefix("req-")) is None

@@ -125,17 +125,30 @@ def spiffe_id(deployment: str, name: str) -> str:
 
 def tls_context(of: Site, peer: dict[str, Any], alpn: list[str]) -> dict[str, Any]:
     """Both ends show a certificate of the deployment's authority; `peer` matches the name in the other's."""
-    mesh = of.settings.mesh
-    files = [{"match_typed_subject_alt_names": [{"san_type": "URI", "matcher": peer}]}]
+    authority = {"filename": str(of.file(of.settings.mesh.authority))}
+    names = [{"san_type": "URI", "matcher": peer}]
     return {
         "alpn_protocols": alpn,
         "tls_params": {"tls_minimum_protocol_version": "TLSv1_3", "tls_maximum_protocol_version": "TLSv1_3"},
-        "tls_certificates": [
-            {
-                "certificate_chain": {"filename": str(of.file(mesh.certificate))},
-                "private_key": {"filename": str(of.file(mesh.key))},
-                "watched_directory": {"path": str(of.file(mesh.certificate).parent)},
-            }
-        ],
-        "validation_context": {"trusted_ca": {"filename": str(of.file(mesh.authority))}, **files[0]},
+        "tls_certificate_sds_secret_configs": [{"name": "site", "sds_config": config_file(of, "secret.json")}],
+        "validation_context": {"trusted_ca": authority, "match_typed_subject_alt_names": names},
     }
+
+
+def secret(of: Site) -> dict[str, Any]:
+    """The site's certificate and key. Only of a secret does Envoy read the files again once others are renamed into
+    their place. The authority's certificate isn't one: each costs an inotify instance, of which a user has 128.
+    """
+    mesh = of.settings.mesh
+    files = {
+        "certificate_chain": {"filename": str(of.file(mesh.certificate))},
+        "private_key": {"filename": str(of.file(mesh.key))},
+        "watched_directory": {"path": str(of.file(mesh.certificate).parent)},
+    }
+    return {**typed("envoy.extensions.transport_sockets.tls.v3.Secret"), "name": "site", "tls_certificate": files}
+
+
+def config_file(of: Site, name: str) -> dict[str, Any]:
+    """Where Envoy finds what stands in a file of its own, and that it shall watch it."""
+    path = {"path": str(of.data / "envoy" / name), "watched_directory": {"path": str(of.data / "envoy")}}
+    return {"path_config_source": path, "resource_api_version": "V3", "initial_fetch_timeout": "10s"}

@@ -5,7 +5,7 @@ import json
 from typing import Any
 
 from cheops.config import Site
-from cheops.intercept.envoy.clusters import clusters
+from cheops.intercept.envoy.clusters import clusters, config_file, secret
 from cheops.intercept.envoy.listeners import listeners
 from cheops.intercept.envoy.names import typed
 from cheops.intercept.envoy.routes import egress_routes, front_routes, mesh_routes
@@ -15,16 +15,13 @@ Document = dict[str, Any]
 
 def bootstrap(of: Site) -> Document:
     """What Envoy starts with; a change needs another process."""
-    folder = of.data / "envoy"
-
-    def watched(name: str) -> Document:
-        path = {"path": str(folder / name), "watched_directory": {"path": str(folder)}}
-        return {"path_config_source": path, "resource_api_version": "V3", "initial_fetch_timeout": "10s"}
-
     return {
         "node": {"id": of.name, "cluster": of.settings.mesh.deployment},
         "admin": {"address": {"pipe": {"path": str(of.run / "envoy.sock"), "mode": 0o600}}},
-        "dynamic_resources": {"cds_config": watched("clusters.json"), "lds_config": watched("listeners.json")},
+        "dynamic_resources": {
+            "cds_config": config_file(of, "clusters.json"),
+            "lds_config": config_file(of, "listeners.json"),
+        },
         "layered_runtime": {"layers": [{"name": "static", "static_layer": _RUNTIME}]},
         "overload_manager": {
             "resource_monitors": [
@@ -44,9 +41,10 @@ _RUNTIME: Document = {}
 
 
 def watched_files(of: Site) -> dict[str, Document]:
-    """The files that Envoy watches, by name: `clusters.json`, `listeners.json` and one for each route configuration."""
+    """The files that Envoy watches, by name: clusters, listeners, the secret, and one for each route configuration."""
     routes = [*(front_routes(of, service) for service in of.settings.services), mesh_routes(of), egress_routes(of)]
     files = {f"{route['name'].replace('/', '-')}.json": discovery([route]) for route in routes}
+    files["secret.json"] = discovery([secret(of)])
     return {**files, "clusters.json": discovery(clusters(of)), "listeners.json": discovery(listeners(of))}
 
 

@@ -3,11 +3,12 @@
 from typing import Any
 
 from cheops.config import Address, Site
-from cheops.intercept.envoy.clusters import socket, tls_context
+from cheops.intercept.envoy.clusters import config_file, socket, tls_context
 from cheops.intercept.envoy.names import HEALTH_PATH, PATH, SERVICE, typed
 from cheops.intercept.envoy.routes import front_name
 
 Listener = dict[str, Any]
+_SERVICE = "%METADATA(ROUTE:cheops:service)%"
 UPGRADES = ("websocket", "SPDY/3.1", "tcp")  # browsers and Jupyter; kubectl exec; docker attach
 
 
@@ -56,7 +57,7 @@ def _mesh(of: Site) -> Listener:
         require_client_certificate=True,
         common_tls_context=tls_context(of, {"prefix": f"spiffe://{mesh.deployment}/site/"}, ["h2"]),
     )
-    manager = _manager(of, "mesh", ["cheops.health", "cheops.peers", "cheops.location"], f"%REQ({SERVICE})%") | {
+    manager = _manager(of, "mesh", ["cheops.health", "cheops.peers", "cheops.location"], _SERVICE) | {
         "http2_protocol_options": {
             "allow_connect": True,
             "initial_stream_window_size": 1 << 20,
@@ -73,7 +74,7 @@ def _egress(of: Site) -> Listener:
     return _listener(
         "egress",
         path,
-        _manager(of, "egress", ["cheops.path", "cheops.location"], f"%REQ({SERVICE})%") | {"skip_xff_append": True},
+        _manager(of, "egress", ["cheops.path", "cheops.location"], _SERVICE) | {"skip_xff_append": True},
     )
 
 
@@ -81,7 +82,7 @@ def _manager(of: Site, name: str, filters: list[str], service: str) -> dict[str,
     """What every listener does with HTTP: nothing that the service or its client would notice."""
     return {
         "stat_prefix": name,
-        "rds": {"route_config_name": name, "config_source": _file(of, f"{name.replace('/', '-')}.json")},
+        "rds": {"route_config_name": name, "config_source": config_file(of, f"{name.replace('/', '-')}.json")},
         "http_filters": [*(_FILTERS[filter] for filter in filters), _ROUTER],
         "access_log": [_access_log(of, name, service)],
         "local_reply_config": _LOCAL_REPLIES,
@@ -100,11 +101,6 @@ def _upgrades(of: Site) -> dict[str, None]:
     return dict.fromkeys(
         (*UPGRADES, *(name for service in of.application.services.values() for name in service.upgrades))
     )
-
-
-def _file(of: Site, name: str) -> dict[str, Any]:
-    path = {"path": str(of.data / "envoy" / name), "watched_directory": {"path": str(of.data / "envoy")}}
-    return {"path_config_source": path, "resource_api_version": "V3", "initial_fetch_timeout": "10s"}
 
 
 _ROUTER = {
@@ -186,6 +182,32 @@ def _access_log(of: Site, listener: str, service: str) -> dict[str, Any]:
     }
 
 
+# Nothing else on the mesh answers 403 without asking a service.
+_NOT_OPEN = {
+    "filter": {
+        "status_code_filter": {
+            "comparison": {"op": "EQ", "value": {"default_value": 403, "runtime_key": "cheops.none"}}
+        }
+    },
+    "body_format_override": {
+        "content_type": "application/problem+json",
+        "json_format": {
+            "type": "urn:cheops:not-open",
+            "title": "A site doesn't open this service to the one that asks",
+            "status": "%RESPONSE_CODE%",
+            "detail": "%CLUSTER_METADATA(cheops:site)% doesn't open '%METADATA(ROUTE:cheops:service)%' to "
+            "%DOWNSTREAM_PEER_URI_SAN%.",
+            "hint": "`open_to` in its site.yaml names the sites that may use the service.",
+            "site": "%CLUSTER_METADATA(cheops:site)%",
+            "code": "not-open",
+            "executed": "no",
+            "retry": False,
+            "fault": "caller",
+        },
+    },
+}
+
+
 def _reply(flags: list[str], code: str, title: str, *, executed: str) -> dict[str, Any]:
     """The problem document for replies of Envoy's own that have one of the flags."""
     document = {
@@ -208,6 +230,7 @@ def _reply(flags: list[str], code: str, title: str, *, executed: str) -> dict[st
 
 _LOCAL_REPLIES = {
     "mappers": [
+        _NOT_OPEN,
         _reply(["UF", "UH", "UO", "NC"], "unreachable", "A site or a service can't be reached", executed="no"),
         _reply(["UC", "UR", "LR", "UT", "UPE"], "broken-off", "A site or a service broke off", executed="unknown"),
     ]

@@ -184,6 +184,7 @@ class Envoy:
 
     async def _change(self, old: dict[str, Document], new: dict[str, Document]) -> None:
         clusters, listeners = new.pop("clusters.json"), new.pop("listeners.json")
+        await self._write_and_wait({"secret.json": new["secret.json"]})
         await self._write_and_wait({"clusters.json": _both(old.get("clusters.json"), clusters)})
         await self._write_and_wait(new)
         await self._write_and_wait({"listeners.json": listeners})
@@ -283,6 +284,8 @@ def _file_of(statistic: str) -> str:
     match statistic.split(".rds."):
         case [_, route]:
             return f"{route.replace('/', '-')}.json"
+    if statistic.startswith("sds."):
+        return "secret.json"
     return "clusters.json" if statistic.startswith("cluster_manager") else "listeners.json"
 
 
@@ -323,7 +326,9 @@ def _last_complaint(path: Path) -> str:
     except OSError:
         return ""
     for line in reversed(lines):
-        found = re.search(r'"level":"(warning|error|critical)".*?"event":"(.*)', line)
+        found = re.search(
+            r'"level":"(warning|error|critical)","logger":"envoy.(?!backtrace|envoy_bug)\w+","event":"(.*)', line
+        )
         if found:
             return found[2].rstrip('"}')[:500]
     return ""

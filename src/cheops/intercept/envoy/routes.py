@@ -1,6 +1,7 @@
 """Envoy's routes. A front's are matched in this order, cheapest first:
 
 the front stands in Cheops-Via already      508
+the request id is marked already            Lua, which keeps it if it may
 the path begins with /~scope/               Lua
 X-Scope is a text of the table              the site, at once: one hash look-up
 Lua has chosen (cheops-to)                  the site it chose, or the agent
@@ -60,6 +61,7 @@ def mesh_routes(of: Site) -> Route:
         {"cluster": AGENT_MESH},
         request_headers_to_add=[_add(PEER, "%DOWNSTREAM_PEER_URI_SAN%")],
         name="agent",
+        **_logged_as(AGENT_SERVICE),
     )
     services = [
         _instance(of, name, _is(SERVICE, name), {} if front.open_to is None else _only_for(of, front.open_to))
@@ -73,8 +75,13 @@ def egress_routes(of: Site) -> Route:
     """The route configuration of what the agent sends: `cheops-to` names the cluster."""
     services = [_instance(of, name, _is(TO, local(name)), {}) for name in of.settings.services]
     onward = {"cluster_header": TO, "retry_policy": _RETRY_PEER}
-    peer = _forward({}, onward, request_headers_to_remove=[TO], name="peer")
-    host = {"name": "all", "domains": ["*"], "routes": [*services, peer]}
+    peers = [
+        _forward(
+            {"headers": [_is(SERVICE, name)]}, onward, request_headers_to_remove=[TO], name="peer", **_logged_as(name)
+        )
+        for name in (*of.application.services, AGENT_SERVICE)
+    ]
+    host = {"name": "all", "domains": ["*"], "routes": [*services, *peers]}
     return _configuration("egress", host | _per_route_lua({"cheops.path": path_script()}))
 
 
@@ -106,7 +113,13 @@ def _instance(of: Site, service: str, header: dict[str, Any], filters: dict[str,
         response_headers_to_add=[_add(SERVED_BY, of.name)],
         typed_per_filter_config={**mended, **filters},
         name="here",
+        **_logged_as(service),
     )
+
+
+def _logged_as(service: str) -> dict[str, Any]:
+    """By the time a line is logged, the header that says the service may have been taken off."""
+    return {"metadata": {"filter_metadata": {"cheops": {"service": service}}}}
 
 
 def _only_for(of: Site, peers: tuple[str, ...]) -> dict[str, Any]:
@@ -148,11 +161,14 @@ def _front_matcher(of: Site, service: str) -> dict[str, Any]:
     table = dict(_table(of, service))
     by_scope = {"matcher": _tree("x-scope", {"exact_match_map": {"map": table}}, otherwise=rest)} if table else rest
     by_path = _tree(":path", {"prefix_match_map": {"map": {"/~scope/": rest}}}, otherwise=by_scope)
-    been_here = {"single_predicate": {"input": _header(VIA), "value_match": {"contains": _hop(of, service)}}}
-    return {
-        "matcher_list": {"matchers": [{"predicate": been_here, "on_match": _route(_circle(of, service))}]},
-        "on_no_match": {"matcher": by_path},
-    }
+    matchers = [_if_header(VIA, {"contains": _hop(of, service)}, _route(_circle(of, service)))]
+    if table and (carrier := of.application.request_id):
+        matchers.append(_if_header(carrier.header, {"prefix": carrier.around[0] + MARK}, rest))
+    return {"matcher_list": {"matchers": matchers}, "on_no_match": {"matcher": by_path}}
+
+
+def _if_header(name: str, value: dict[str, Any], then: dict[str, Any]) -> dict[str, Any]:
+    return {"predicate": {"single_predicate": {"input": _header(name), "value_match": value}}, "on_match": then}
 
 
 def _header(name: str) -> dict[str, Any]:

@@ -74,6 +74,7 @@ local function decide(text)
   local choice, words = { to = to(bindings[S.service]) }, {}
   for i, service in ipairs(order) do words[i] = service .. ": " .. bindings[service] end
   choice.text = "{" .. table.concat(words, ", ") .. "}"
+  choice.bare = not find(text, ":", 1, true)
   if S.request_id then
     choice.head = head_of(bindings, order)
     if not choice.head then return AGENT end
@@ -170,8 +171,9 @@ local function in_token(token)
   return sub(token, at + #S.token.separator), sub(token, 1, at - 1)
 end
 
--- Puts the scope into all that the application propagates.
+-- Puts the scope into all that the application propagates. At another service's front, a bare site would mean that one.
 local function carry(headers, choice)
+  if choice.bare then headers:replace("x-scope", choice.text) end
   if S.request_id then
     local id = one(headers, S.request_id.header)
     local digits = id and digits_of(id)

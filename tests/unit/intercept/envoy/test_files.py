@@ -69,18 +69,35 @@ def names_of(document: Document) -> list[str]:
     return [resource["name"] for resource in document["resources"]]
 
 
+def routes_among(files: dict[str, Document]) -> dict[str, Document]:
+    others = {"clusters.json", "listeners.json", "secret.json"}
+    assert others <= files.keys()
+    return {name: document for name, document in files.items() if name not in others}
+
+
 def test_there_is_one_file_for_each_route_configuration(site: Site) -> None:
     files = watched_files(site)
     fronts = {f"front-{service}.json": [f"front/{service}"] for service in site.settings.services}
     routes = {**fronts, "mesh.json": ["mesh"], "egress.json": ["egress"]}
-    assert {name: names_of(files[name]) for name in files.keys() - {"clusters.json", "listeners.json"}} == routes
+    assert {name: names_of(document) for name, document in routes_among(files).items()} == routes
+
+
+def test_the_secret_is_a_file_for_both_ends_of_the_mesh(site: Site) -> None:
+    files = watched_files(site)
+    named = [
+        (part["name"], Path(part["sds_config"]["path_config_source"]["path"]).name)
+        for part in inside([files["clusters.json"], files["listeners.json"]])
+        if "sds_config" in part
+    ]
+    assert named == [("site", "secret.json")] * (1 + len(site.settings.peers))
+    assert names_of(files["secret.json"]) == ["site"]
 
 
 def test_every_cluster_that_a_route_names_exists(site: Site) -> None:
     files = watched_files(site)
     clusters = names_of(files["clusters.json"])
     assert len(clusters) == len(set(clusters))
-    routes = [files[name] for name in files.keys() - {"clusters.json", "listeners.json"}]
+    routes = list(routes_among(files).values())
     named = {part["cluster"] for part in inside(routes) if isinstance(part.get("cluster"), str)}
     assert named
     assert named <= set(clusters)
@@ -101,8 +118,7 @@ def test_every_route_configuration_that_a_listener_names_is_a_file(site: Site) -
         for part in inside(files["listeners.json"])
         if "route_config_name" in part
     }
-    written = {(names_of(document)[0], name) for name, document in files.items()}
-    assert named == {pair for pair in written if pair[1] not in ("clusters.json", "listeners.json")}
+    assert named == {(names_of(document)[0], name) for name, document in routes_among(files).items()}
 
 
 def test_what_the_bootstrap_watches_is_written(site: Site) -> None:
@@ -156,12 +172,15 @@ def made_static(site: Site) -> Document:
     """The bootstrap with all that it would watch inside, so that one look shows whether Envoy accepts it."""
     document, files = json.loads(json.dumps([bootstrap(site), watched_files(site)]))
     clusters, listeners = (files.pop(f"{name}.json")["resources"] for name in ("clusters", "listeners"))
+    secrets = [_bare(secret) for secret in files.pop("secret.json")["resources"]]
     routes = {route["name"]: _bare(route) for routes in files.values() for route in routes["resources"]}
-    clusters, listeners = map(_bare, clusters), [_bare(listener) for listener in listeners]
+    clusters, listeners = [_bare(cluster) for cluster in clusters], [_bare(listener) for listener in listeners]
     for manager in [part for part in inside(listeners) if "rds" in part]:
         manager["route_config"] = routes[manager.pop("rds")["route_config_name"]]
+    for named in [part for part in inside([clusters, listeners]) if "sds_config" in part]:
+        del named["sds_config"]
     del document["dynamic_resources"]
-    return {**document, "static_resources": {"listeners": listeners, "clusters": list(clusters)}}
+    return {**document, "static_resources": {"listeners": listeners, "clusters": clusters, "secrets": secrets}}
 
 
 def _bare(message: Document) -> Document:
