@@ -3,14 +3,14 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
-DEBIAN := curl
 
-.PHONY: run test check bench lock clean debian debian-bench help
+.PHONY: run test check bench openstack-client-test lock clean debian debian-bench help
 
 help:
 	@echo "make run     three sites of the shop, and a guided tour of what they can do together"
 	@echo "make test    all checks and tests, as CI runs them"
 	@echo "make bench   measures, and writes docs/performance.md"
+	@echo "make openstack-client-test   the tests of the plugin of python-openstackclient"
 
 run: $(READY)
 	$(BIN)/python examples/shop/tour.py
@@ -26,6 +26,9 @@ check: $(READY)
 
 bench: $(READY) debian-bench
 	$(BIN)/python -m bench
+
+openstack-client-test:
+	PYTHON=$(PYTHON) clients/openstack/test.sh
 
 # What the tests and the bench need of Debian; as root it is installed, else the missing test says what it lacks.
 debian:

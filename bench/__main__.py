@@ -4,8 +4,10 @@ import argparse
 import datetime
 import os
 import resource
+import signal
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -44,6 +46,7 @@ QUICK = Effort(rounds=1, seconds=1, uploads=1, latency_rounds=1, latency_seconds
 
 def main() -> int:
     args = _arguments()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # all that was started ends with this
     if lacking := missing():
         say(f"bench: {', '.join(lacking)} must be installed; as root, `make bench` does that")
         return 2
@@ -72,14 +75,14 @@ def _measure(effort: Effort) -> Results:
         folder = Path(name).resolve()
         say("setting up two sites, and what they are compared with")
         with setting(folder, cores) as found:
-            load = _Load(found)
-            samples = _samples(found, effort)
+            load = _Load(found.proxies | found.services)
+            samples = _samples(found.variants, effort)
             others = load.of_others()
         os.sched_setaffinity(0, allowed)
         say("one site at rest")
         at_rest = footprint.measure(folder, rest=effort.rest, times=effort.starts)
     return Results(
-        variants=found,
+        variants=found.variants,
         throughput=samples[0],
         uploads=samples[1],
         latency=samples[2],
@@ -120,9 +123,9 @@ def _in_turn(what: str, found: Sequence[Variant], rounds: int, measure: Callable
 class _Load:
     """What others use of the machine, from now on."""
 
-    def __init__(self, found: Sequence[Variant]) -> None:
-        self._pids = {pid for variant in found for end in (variant.items, variant.sink) if end for pid in end.pids}
-        self._began, self._before = datetime.datetime.now(), self._foreign()
+    def __init__(self, ours: frozenset[int]) -> None:
+        self._pids = ours
+        self._began, self._before = time.monotonic(), self._foreign()
 
     def _foreign(self) -> float:
         ours = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
@@ -130,8 +133,7 @@ class _Load:
 
     def of_others(self) -> float:
         """As a share of one core."""
-        seconds = (datetime.datetime.now() - self._began).total_seconds()
-        return max(0.0, (self._foreign() - self._before) / seconds)
+        return max(0.0, (self._foreign() - self._before) / (time.monotonic() - self._began))
 
 
 if __name__ == "__main__":

@@ -23,6 +23,8 @@ class Footprint:
     agent_mb: float
     envoy_mb: float
     idle_share: float
+    rest: float
+    times: int
     ready: float
     run: float
     bare: float
@@ -43,6 +45,8 @@ def measure(folder: Path, *, rest: float, times: int) -> Footprint:
         agent_mb=agent,
         envoy_mb=envoy,
         idle_share=share,
+        rest=rest,
+        times=times,
         ready=ready,
         run=median(_took(lambda: subprocess.run(command, check=True)) for _ in range(times)),
         bare=median(_took(lambda: subprocess.run(["true"], check=True)) for _ in range(times)),

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from operator import sub, truediv
+from textwrap import fill
 
 from bench import open_loop, throughput, uploads
 from bench.footprint import Footprint
@@ -36,23 +37,29 @@ def page(of: Results) -> str:
     return "\n\n".join([_head(of), _throughput(of), _latency(of), _uploads(of), _footprint(of)]) + "\n"
 
 
+def _text(text: str) -> str:
+    """A paragraph, its lines filled."""
+    return fill(" ".join(text.split()), width=120, break_long_words=False, break_on_hyphens=False)
+
+
 def _head(of: Results) -> str:
     rounds = len(of.throughput["direct"])
-    cores = "The proxies had one core, nginx and the clients another." if of.pinned else "Nothing was pinned to a core."
-    return f"""\
-# Performance
+    how_often = "once" if rounds == 1 else f"{rounds} times"
+    cores = "The proxies had one core, services and clients another." if of.pinned else "Nothing was pinned to a core."
+    made = f"Written by `make bench` on {of.date}: {of.machine}; {of.versions}."
+    how = f"""
+        Each way was measured {how_often}, in turn with the others. Given is the median; a ratio is the median of the
+        ratios of each turn, with its quartiles in parentheses. Only ratios mean something on another machine. {cores}
+        Other processes used {of.others:.2f} of a core meanwhile."""
+    return "\n\n".join(["# Performance", *map(_text, (made, how, _WHAT))])
 
-Written by `make bench` on {of.date}: {of.machine}; {of.versions}.
 
-Each variant was measured in turn with the others, {rounds} round{"s" if rounds > 1 else ""}; given is the median of the
-rounds, a ratio is the median of the ratios inside a round, and in parentheses stand its quartiles. {cores} Other
-processes used {of.others:.2f} of a core meanwhile. Only ratios mean something on another machine.
-
-Service and client are the same for every variant: nginx that answers 1 KB from memory, or a socket that reads uploads
-to their end. "Minimal" is a configuration with one listener, one route and one cluster, no log, one worker, and
-otherwise the defaults. The front and the agent are those of a site as `cheops lab` makes it, with its access log on;
-the two sites meet directly. The agent gets requests that Envoy doesn't recognise at sight: here a scope with
-parentheses."""
+_WHAT = """
+    The service is the same for all: nginx, which answers 1 KB from memory, or for uploads a socket that is read to the
+    end. "Minimal" is a configuration of one listener, one route and one cluster, no log, one worker, and the defaults
+    for the rest. Front and agent are those of a site as the lab makes it, access log included; two such
+    sites meet without the lab's links between them. The agent gets what Envoy doesn't recognise at sight: here, a scope
+    with parentheses."""
 
 
 def _table(titles: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
@@ -64,39 +71,51 @@ def _throughput(of: Results) -> str:
     rows = [_throughput_row(of, variant) for variant in of.variants]
     broken = sum(sample.broken for samples in of.throughput.values() for sample in samples)
     lost = f"{broken} requests broke off or timed out." if broken else "Every request was answered with 200."
-    titles = ["way", "requests/s", "ratio", "to", "proxies' CPU, µs a request", "p50 / p99, ms", "target"]
-    return f"""\
-## Throughput
+    how = f"""
+        GET with a reply of 1 KB, 32 connections without a pause (`wrk -t1 -c32`), for {of.seconds} s each time. {lost}
+    """
+    titles = ["way", "requests/s", "ratio", "to", "CPU of proxies, µs a request", "p50 / p99, ms", "target"]
+    return "\n\n".join(["## Throughput", _text(how), _table(titles, rows), _text(_BY_LUA)])
 
-GET with a reply of 1 KB, 32 connections without a pause (`wrk -t1 -c32`), {of.seconds} s a round. {lost}
 
-{_table(titles, rows)}
-
-Every scope but those that say "by Lua" or "agent" is one that Envoy finds in the front's table of plain texts. An
-application whose description adds baggage or a token's suffix has no such table, and all its scopes go by Lua."""
+_BY_LUA = """
+    A scope stands in the front's table of plain texts, unless the row says "by Lua" or "agent". An application whose
+    description has the carriers baggage or token-suffix has no such table: all its scopes go by Lua."""
 
 
 def _throughput_row(of: Results, variant: Variant) -> list[str]:
     samples = of.throughput[variant.key]
-    cpu = middle(samples, "cpu_us")
-    ratio, to, target = "", "", ""
-    if variant.baseline:
-        low, mid, high = paired(samples, of.throughput[variant.baseline], "per_second", truediv)
-        ratio, to = f"{mid:.2f} ({low:.2f}–{high:.2f})", _name(of, variant.baseline)
-        target = _reached(f"≥ {variant.target}", mid >= variant.target) if variant.target else ""
+    ratio = _ratio(variant, of.throughput, "per_second")
     return [
         variant.name,
         f"{middle(samples, 'per_second'):,.0f}",
-        ratio,
-        to,
-        f"{cpu:.1f}" if cpu else "–",
+        *_compared(of, variant, ratio),
+        _cpu(middle(samples, "cpu_us")),
         f"{middle(samples, 'p50_ms'):.2f} / {middle(samples, 'p99_ms'):.2f}",
-        target,
+        _reached(f"≥ {variant.target}", ratio[1] >= variant.target) if variant.target and ratio else "",
     ]
 
 
-def _name(of: Results, key: str) -> str:
-    return next(variant.name for variant in of.variants if variant.key == key)
+Quartiles = tuple[float, float, float]
+
+
+def _ratio(variant: Variant, samples: Samples[object], field: str) -> Quartiles | None:
+    if not variant.baseline:
+        return None
+    return paired(samples[variant.key], samples[variant.baseline], field, truediv)
+
+
+def _compared(of: Results, variant: Variant, ratio: Quartiles | None) -> tuple[str, str]:
+    """The ratio, and the name of what it is a ratio to."""
+    if ratio is None:
+        return "", ""
+    low, mid, high = ratio
+    baseline = next(other.name for other in of.variants if other.key == variant.baseline)
+    return f"{mid:.2f} ({low:.2f}–{high:.2f})", baseline
+
+
+def _cpu(value: float) -> str:
+    return f"{value:.1f}" if value else "–"
 
 
 def _reached(target: str, reached: bool) -> str:
@@ -105,14 +124,14 @@ def _reached(target: str, reached: bool) -> str:
 
 def _latency(of: Results) -> str:
     rows = [_latency_row(of, variant) for variant in of.variants if variant.key in of.latency]
-    titles = ["way", "p50, ms", "p99, ms", "p99.9, ms", "p99 more than nginx", "p99 more than front", "target"]
-    return f"""\
-## Latency at {of.rate:,} requests a second
+    titles = ["way", "p50, ms", "p99, ms", "p99.9, ms", "p99 added to directly", "p99 added to the front", "target"]
+    title = f"## Latency at {of.rate:,} requests a second"
+    return "\n\n".join([title, _text(_OPEN_LOOP), _table(titles, rows)])
 
-POST of 1 KB with a reply of 1 KB, at a constant rate, timed from when each request should have been sent
-(`bench/open_loop.py`). Its own share is in the first row.
 
-{_table(titles, rows)}"""
+_OPEN_LOOP = """
+    POST of 1 KB with a reply of 1 KB, at a constant rate, each timed from when it should have been sent
+    (`bench/open_loop.py`). What the client itself adds is in the first row."""
 
 
 def _latency_row(of: Results, variant: Variant) -> list[str]:
@@ -123,29 +142,21 @@ def _latency_row(of: Results, variant: Variant) -> list[str]:
         variant.name,
         *(f"{middle(samples, field):.2f}" for field in ("p50_ms", "p99_ms", "p999_ms")),
         *(f"{mid:+.2f} ({low:+.2f}–{high:+.2f})" for low, mid, high in added),
-        _reached(f"≤ {ADDED_P99_MS} ms more than nginx", added[0][1] <= ADDED_P99_MS) if is_agent else "",
+        _reached(f"≤ {ADDED_P99_MS} ms added to directly", added[0][1] <= ADDED_P99_MS) if is_agent else "",
     ]
 
 
 def _uploads(of: Results) -> str:
     rows = [_upload_row(of, variant) for variant in of.variants if variant.key in of.uploads]
-    return f"""\
-## Uploads
-
-PUT of 64 MB ({uploads.BYTES:,} bytes) over a new connection, until the service has said that it read all of it.
-
-{_table(["way", "MB/s", "ratio", "to", "proxies' CPU, ms"], rows)}"""
+    how = f"PUT of {uploads.BYTES:,} bytes over a new connection, until the service has said that it read them all."
+    return "\n\n".join(["## Uploads", how, _table(["way", "MB/s", "ratio", "to", "CPU of proxies, ms"], rows)])
 
 
 def _upload_row(of: Results, variant: Variant) -> list[str]:
     samples = of.uploads[variant.key]
-    cpu = middle(samples, "cpu_ms")
-    ratio, to = "", ""
-    if variant.baseline:
-        low, mid, high = paired(samples, of.uploads[variant.baseline], "mb_per_second", truediv)
-        ratio, to = f"{mid:.2f} ({low:.2f}–{high:.2f})", _name(of, variant.baseline)
+    ratio = _ratio(variant, of.uploads, "mb_per_second")
     speed = f"{middle(samples, 'mb_per_second'):,.0f}"
-    return [variant.name, speed, ratio, to, f"{cpu:.1f}" if cpu else "–"]
+    return [variant.name, speed, *_compared(of, variant, ratio), _cpu(middle(samples, "cpu_ms"))]
 
 
 def _footprint(of: Results) -> str:
@@ -161,9 +172,5 @@ def _footprint(of: Results) -> str:
     ]
     rows.append(["CPU of both at rest", f"{found.idle_share:.1%} of a core", ""])
     rows.append(["`cheops run … -- true`, more than `true`", f"{found.run - found.bare:.2f} s", ""])
-    return f"""\
-## A site at rest
-
-One site without a peer, after it was left alone for a while.
-
-{_table(["what", "measured", "target"], rows)}"""
+    how = f"One site without a peer, {found.rest:g} s after it was ready; starts are the median of {found.times}."
+    return "\n\n".join(["## A site at rest", how, _table(["what", "measured", "target"], rows)])

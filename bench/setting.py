@@ -8,6 +8,7 @@ import re
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -30,18 +31,32 @@ def net(number: int) -> str:
     return f"127.{60 + os.getpid() % 180}.{number}"
 
 
+@dataclass(frozen=True, kw_only=True)
+class Setting:
+    """The variants, each of which goes the way that is meant; and the pids of all that runs for them."""
+
+    variants: list[Variant]
+    proxies: frozenset[int]
+    services: frozenset[int]
+
+
 @contextmanager
-def setting(folder: Path, cores: Cores) -> Iterator[list[Variant]]:
-    """The variants, each of which answers as it should."""
+def setting(folder: Path, cores: Cores) -> Iterator[Setting]:
+    """Starts all of it; it ends with the context. Raises BenchFailed, or CheopsError as the lab does."""
     with Lab.up(folder / "lab", app=str(APP), sites=2, net=net(1)) as lab:
         one, two = lab.sites
         _meet_directly(lab)
         folders = (lab.folder / "Site1", lab.folder / "Site2")
         with rivals(folder, f"{net(2)}.1", _backend(one), _backend(two), folders) as others:
             found = variants(_places(one, two, others.__dict__))
-            _pin(found, [one, two], cores)
             _check(found, one)
-            yield found
+            made = Setting(
+                variants=found,
+                proxies=frozenset(pid for variant in found for end in variant.ends for pid in end.pids),
+                services=frozenset(_pid(site, name) for site in lab.sites for name in site.applications),
+            )
+            _pin(made, cores)
+            yield made
 
 
 def _places(one: LabSite, two: LabSite, others: dict[str, Ends]) -> Places:
@@ -80,11 +95,10 @@ def _pid(site: LabSite, what: str) -> int:
     return int(pid)
 
 
-def _pin(found: list[Variant], sites: list[LabSite], cores: Cores) -> None:
+def _pin(made: Setting, cores: Cores) -> None:
     """Proxies on one core; services, and this process with the clients it starts, on the other."""
-    pin({pid for variant in found for end in (variant.items, variant.sink) if end for pid in end.pids}, cores.proxies)
-    pin({_pid(site, name) for site in sites for name in site.applications}, cores.others)
-    pin([os.getpid()], cores.others)
+    pin(made.proxies, cores.proxies)
+    pin([*made.services, os.getpid()], cores.others)
 
 
 # The lab's links between sites are a Python process, which no deployment has.

@@ -33,6 +33,10 @@ class Variant:
     served_by: str | None = None
     to: str | None = None
 
+    @property
+    def ends(self) -> list[End]:
+        return [self.items, self.sink] if self.sink else [self.items]
+
     def head(self, method: str, service: str, end: End, length: int) -> bytes:
         """The head of a request with a body of `length` bytes."""
         host, port = end.address
@@ -71,7 +75,7 @@ AGENT = "{SERVICE: (SITE)}"  # Envoy leaves parentheses to the agent
 def variants(at: Places) -> list[Variant]:
     """All variants, in the order in which they are measured and shown."""
     return [
-        _plain("direct", "nginx directly", at.backend, at_rate=True),
+        _plain("direct", "the service directly", at.backend, at_rate=True),
         _plain("envoy", "Envoy, minimal", at.envoy, at_rate=True),
         _plain("logged", "Envoy, minimal, with our JSON access log", at.logged, baseline="envoy"),
         _ours("front", "front, no scope", at, None, target=TARGET, at_rate=True),

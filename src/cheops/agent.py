@@ -42,6 +42,8 @@ class Agent:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._site = read_site(path)
+        self._stamps = _stamps(self._files())
+        self._site = read_site(path)  # once more, so that what has this stamp is what is in force
         self._envoy = Envoy(self._site, find_envoy())
         self._stop = asyncio.Event()
         self._complaint = ""
@@ -64,7 +66,7 @@ class Agent:
                 kept=kept,
                 random=lambda digits: secrets.token_hex((digits + 1) // 2)[:digits],
             )
-            self._door = Door(self._pipeline.serve)
+            self._door = Door(self._pipeline.serve, self._site.application.errors)
             await stack.enter_async_context(_serving(self._door, _unix(self._site.run / "door.sock")))
             await stack.enter_async_context(_serving(mesh_api(kept), _unix(self._site.run / "mesh.sock")))
             admin = _tcp(self._site.settings.admin.listen.host, self._site.settings.admin.listen.port)
@@ -106,12 +108,24 @@ class Agent:
         return [] if answer.startswith("LIVE") else [f"Envoy isn't ready: {answer.strip() or 'it does not answer'}"]
 
     async def _take_up_changes(self) -> None:
-        """Reads site.yaml and the description again whenever they change; a mistake leaves all as it was."""
+        """Reads site.yaml and the description again whenever they change; a mistake leaves all as it was.
+
+        It looks once a second too: a change may come before the watching begins, or where no event tells of it.
+        """
         while True:
             files = self._files()
             folders = {file.parent for file in files}
-            async for changes in awatch(*folders, recursive=False, step=50, debounce=400, stop_event=self._stop):
-                if files & {Path(path) for _, path in changes}:
+            async for _ in awatch(
+                *folders,
+                recursive=False,
+                step=50,
+                debounce=400,
+                stop_event=self._stop,
+                rust_timeout=1000,
+                yield_on_timeout=True,
+            ):
+                if (stamps := _stamps(files)) != self._stamps:
+                    self._stamps = stamps
                     await self._take_up()
                     if self._files() != files:
                         break
@@ -119,8 +133,8 @@ class Agent:
                 await asyncio.Event().wait()
 
     def _files(self) -> set[Path]:
-        description = self._site.settings.application
-        files = {self._path.absolute()} | ({self._site.file(description)} if description else set())
+        description = self._site.description
+        files = {self._path.absolute()} | ({description} if description else set())
         return {file.resolve() for file in files} | files
 
     async def _take_up(self) -> None:
@@ -145,7 +159,7 @@ class Agent:
             kept=self._pipeline.kept,
             random=self._pipeline.random,
         )
-        self._door.serve = self._pipeline.serve
+        self._door.serve, self._door.errors = self._pipeline.serve, site.application.errors
         log.info(
             "changed settings are in force", peers=list(site.settings.peers), services=list(site.settings.services)
         )
@@ -158,6 +172,19 @@ class Agent:
                 await self._envoy.begin_new_access_log()
             except OSError as error:
                 log.error("housekeeping failed", detail=str(error))
+
+
+def _stamps(files: set[Path]) -> dict[Path, tuple[int, int, int] | None]:
+    """What changes whenever a file does: its time, its inode and its size; None while there is none."""
+
+    def stamp(file: Path) -> tuple[int, int, int] | None:
+        try:
+            state = file.stat()
+        except OSError:
+            return None
+        return state.st_mtime_ns, state.st_ino, state.st_size
+
+    return {file: stamp(file) for file in files}
 
 
 def _needs_restart(old: Site, new: Site) -> list[str]:

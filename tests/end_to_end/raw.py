@@ -3,7 +3,7 @@
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,18 +19,22 @@ from end_to_end.wire import Answer, Wire, request
 
 RAW = Path(__file__).parent / "apps" / "raw"
 PROCESSES = ("things", "identity")  # things serves a, b and c too
+KINDS = ("header", "baggage", "request-id", "token-suffix")
 CARRIERS = ("x-scope", "baggage", "x-request-id", "x-auth-token", "x-subject-token")
 
 
-def raw_app(folder: Path, *carriers: str) -> Path:
-    """The raw application, complete: a, b and c are served too. If carriers are named, it has only these kinds."""
+def raw_app(folder: Path, *services: str, carriers: Container[str] = KINDS) -> Path:
+    """The raw application with some of its services, all of which are served, and with carriers of these kinds.
+
+    Each front costs its Envoy an inotify instance, of which a user has 128: no more of them than a test needs.
+    """
     shutil.copytree(RAW, folder)
     path = folder / "application.yaml"
     described = yaml.safe_load(path.read_text())
-    for name in ("a", "b", "c"):
+    described["services"] = {name: described["services"][name] for name in (*PROCESSES, *services)}
+    for name in services:
         described["services"][name]["backend_port"] = described["services"]["things"]["backend_port"]
-    if carriers:
-        described["carriers"] = [carrier for carrier in described["carriers"] if carrier["kind"] in carriers]
+    described["carriers"] = [carrier for carrier in described["carriers"] if carrier["kind"] in carriers]
     path.write_text(yaml.safe_dump(described, sort_keys=False))
     return folder
 
@@ -92,33 +96,32 @@ def mark() -> str:
     return f"X-Mark: {os.urandom(8).hex()}"
 
 
-def reached(lab: Lab, mark: str) -> list[str]:
+def reached(lab: Lab, marked: str) -> list[str]:
     """The services that a request with this mark has reached, as Site/process, once for each time.
 
     A service tells of a request once it is answered; so each is asked something else, which it tells of afterwards.
     """
     places = [(site, name) for site in lab.sites for name in PROCESSES]
-    for site, name in places:
-        _until_told(site, name)
-    return [f"{site.name}/{name}" for site, name in places for line in _seen(site, name) if _bears(line, mark)]
-
-
-def _bears(line: str, mark: str) -> bool:
-    """Whether the request itself has the header, and not the one that it shall make."""
-    return mark[8:] in line and mark.lower() in json.loads(line)["head"].lower().split("\r\n")
-
-
-def _until_told(site: LabSite, name: str) -> None:
     barrier = mark()
-    call(site.backend(name), b"/echo", barrier)
-    wait_for(lambda: any(barrier in line for line in _seen(site, name)[-5:]), f"{name} of {site.name} tells")
+    for site, name in places:
+        call(site.backend(name), b"/echo", barrier)
+    for site, name in places:
+        wait_for(
+            lambda at=(site, name): any(_bears(line, barrier) for line in _seen(*at)), f"{name} of {site.name} tells"
+        )
+    return [f"{site.name}/{name}" for site, name in places for line in _seen(site, name) if _bears(line, marked)]
+
+
+def _bears(line: str, marked: str) -> bool:
+    """Whether the request itself has the header, and not the one that it shall make."""
+    return marked[8:] in line and marked.lower() in json.loads(line)["head"].lower().split("\r\n")
 
 
 def _seen(site: LabSite, name: str) -> list[str]:
     return (site.data.parent / "app" / f"{name}.jsonl").read_text().splitlines()
 
 
-def access(lab: Lab, mark: str) -> list[dict[str, Any]]:
+def access(lab: Lab, marked: str) -> list[dict[str, Any]]:
     """The lines of all access logs about requests whose path has this mark; none that is yet to be written is missed.
 
     Envoy writes its log in order, twice a second.
@@ -127,8 +130,10 @@ def access(lab: Lab, mark: str) -> list[dict[str, Any]]:
     for site in lab.sites:
         call(site.front("things"), f"/echo?{barrier}".encode())
     for site in lab.sites:
-        wait_for(lambda site=site: any(barrier in str(line["path"]) for line in site.access_log()), "Envoy writes its log")
-    return [line for site in lab.sites for line in site.access_log() if mark in str(line["path"])]
+        wait_for(
+            lambda site=site: any(barrier in str(line["path"]) for line in site.access_log()), "Envoy writes its log"
+        )
+    return [line for site in lab.sites for line in site.access_log() if marked in str(line["path"])]
 
 
 # Settings

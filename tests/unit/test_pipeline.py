@@ -1,14 +1,16 @@
 """The stages in order, at one site, over the in-memory transport; what is sent where, and what is refused."""
 
 import asyncio
+import errno
 import json
+import os
 from dataclasses import replace
 
 import pytest
 
 from cheops.applications import Application
 from cheops.carry.request_id import Bindings, KeptBy, decode, encode, encode_kept
-from cheops.errors import BadRequest, BadScope, CheopsError, NotYet, ScopeNoLongerKept, SiteUnreachable
+from cheops.errors import BadRequest, BadScope, CantKeep, CheopsError, NotYet, ScopeNoLongerKept, SiteUnreachable
 from cheops.model import Reply, Request
 from cheops.pipeline import Pipeline
 from cheops.stores.kept import KeptInMemory
@@ -159,6 +161,32 @@ def test_a_keeper_that_is_cut_off_is_told() -> None:
     assert error.detail.startswith("the scope of this workflow is kept by Site2, which can't be asked")
     assert error.members == {"site": "Site2"}
     assert (error.status, error.retry) == (503, True)
+
+
+class FullDisk:
+    """Keeps nothing."""
+
+    def keep(self, uuid: str, text: str) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    def recall(self, uuid: str) -> str | None:
+        return None
+
+
+def test_a_scope_that_cannot_be_written_down_is_told() -> None:
+    world = World()
+    world.agents["Site1"] = replace(world.agents["Site1"], kept=FullDisk())
+    error = world.refuses(request("compute", x_scope=SIX))
+    assert isinstance(error, CantKeep)
+    assert error.detail.endswith("too long for a request id: No space left on device")
+
+
+def test_but_one_that_another_site_keeps_is_asked_for_again() -> None:
+    world = World()
+    world.agents["Site3"] = replace(world.agents["Site3"], kept=FullDisk())
+    world.serve(request("compute", x_scope=SIX))
+    following = request("volume", x_openstack_request_id=marked_by(world.last))
+    assert [served_by(world.serve(following, at="Site3")) for _ in range(2)] == ["Site2", "Site2"]
 
 
 @pytest.mark.parametrize(("number", "keeper"), [(1, "Site1"), (2, "Site2"), (700, "site number 700")])

@@ -9,6 +9,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints, model_validator
 
+from cheops.applications.errors import Errors
+from cheops.applications.resources import Resource, TypeName
 from cheops.documents import Document, Misplaced, read_document
 
 HeaderName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9!#$%&'*+.^_`|~-]+$")]
@@ -92,6 +94,7 @@ class Service(Document):
     port: Port | None = None
     backend_port: Port | None = None
     upgrades: tuple[str, ...] = ()
+    resources: dict[TypeName, Resource] = {}
 
 
 class Application(Document):
@@ -102,6 +105,7 @@ class Application(Document):
         HeaderCarrier(kind="header"),
         BaggageCarrier(kind="baggage"),
     )
+    errors: Errors = Errors()
     services: Annotated[dict[ServiceName, Service], OneSpelling] = Field(min_length=1)
 
     @model_validator(mode="after")
@@ -138,6 +142,17 @@ class Application(Document):
                 if service not in self.services:
                     what = f"'{service}' isn't a service here; there are: {', '.join(self.services)}"
                     raise Misplaced(what, "carriers", place, "cut_at")
+        return self
+
+    @model_validator(mode="after")
+    def _references_are_clear(self) -> "Application":
+        known = {f"{name}/{kind}" for name, service in self.services.items() for kind in service.resources}
+        for name, service in self.services.items():
+            for kind, resource in service.resources.items():
+                for target, path in resource.references():
+                    if (target if "/" in target else f"{name}/{target}") not in known:
+                        what = f"there is no type '{target}'; a type of another service is written service/type"
+                        raise Misplaced(what, "services", name, "resources", kind, *path)
         return self
 
     @property

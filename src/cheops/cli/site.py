@@ -24,7 +24,7 @@ def site_commands() -> None:
     show_default=True,
     help="The folder of the certificate authority and the list of sites; made if it isn't there.",
 )
-@click.option("--application", type=click.Path(path_type=Path, exists=True), help="The description of the application.")
+@click.option("--application", help="The description of the application: a file, or the name of one of Cheops' own.")
 @click.option("--backend-address", help="Where the services themselves listen.  [default: the same as --address]")
 @click.option("--service", "services", multiple=True, metavar="NAME=FRONT,BACKEND", help="A service: two host:port.")
 @click.option("--number", type=click.IntRange(1, 1023), help="The site's number.  [default: the next one]")
@@ -33,18 +33,20 @@ def init(
     address: str,
     folder: Path | None,
     deployment: Path,
-    application: Path | None,
+    application: str | None,
     backend_address: str | None,
     services: tuple[str, ...],
     number: int | None,
 ) -> None:
     """Make the site NAME: a commented site.yaml and its certificate; the first one makes the authority too."""
-    from cheops.applications import read_application
+    from cheops.applications import find_application, is_bundled, read_application
     from cheops.sites.making import ADMIN_PORT, MESH_PORT, Wanted, make_site, services_of
 
     if not application and not services:
         raise click.UsageError("Say what runs there: --application FILE, or --service NAME=FRONT,BACKEND.")
-    described = read_application(application) if application else None
+    description = find_application(application, Path.cwd()) if application else None
+    described = read_application(description) if description else None
+    named = application if application and is_bundled(application) else str(description) if description else None
     folder = folder or Path(name)
     chosen = services_of(described, address, backend_address or address) if described and not services else {}
     made = make_site(
@@ -55,7 +57,7 @@ def init(
             mesh=f"{address}:{MESH_PORT}",
             admin=f"127.0.0.1:{ADMIN_PORT}",
             services={**chosen, **dict(_service(text) for text in services)},
-            application=str(application.resolve()) if application else None,
+            application=named,
             number=number,
         ),
         datetime.datetime.now(datetime.UTC),

@@ -11,6 +11,7 @@ from typing import Any
 
 import structlog
 
+from cheops.applications import Errors
 from cheops.errors import CheopsError, NotYet
 from cheops.intercept.envoy.names import PATH, SERVICE
 from cheops.model import Reply, Request
@@ -25,10 +26,13 @@ log = structlog.get_logger("door")
 
 
 class Door:
-    """An ASGI application that hands each request to `serve`, which may be replaced between two requests."""
+    """An ASGI application that hands each request to `serve`, and tells errors as `errors` says.
 
-    def __init__(self, serve: Serve) -> None:
-        self.serve = serve
+    Both may be replaced between two requests.
+    """
+
+    def __init__(self, serve: Serve, errors: Errors | None = None) -> None:
+        self.serve, self.errors = serve, errors or Errors()
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -44,14 +48,16 @@ class Door:
         except CheopsError as error:
             log.info("broken off" if answered else "refused", code=error.code, status=error.status, detail=error.detail)
             if not answered:  # else all we can do is end the connection, which the server does
-                await _answer(error, send)
+                await _answer(error, self.errors, send)
         except asyncio.CancelledError:
             if not client.left:
                 raise
         except Exception:
             log.exception("failed")  # a fault of ours; whoever asked shall not be left without an answer
             if not answered:
-                await _answer(CheopsError("the agent met a fault of its own", hint="Its log says more."), send)
+                await _answer(
+                    CheopsError("the agent met a fault of its own", hint="Its log says more."), self.errors, send
+                )
         finally:
             client.stop_watching()
 
@@ -126,8 +132,8 @@ def read_request(scope: Message, client: _Client) -> Request:
     )
 
 
-async def _answer(error: CheopsError, send: Send) -> None:
-    body = error.body()
-    headers = [(b"content-type", b"application/problem+json"), (b"content-length", str(len(body)).encode())]
+async def _answer(error: CheopsError, errors: Errors, send: Send) -> None:
+    body = errors.body(error.problem())
+    headers = [(b"content-type", errors.media_type.encode()), (b"content-length", str(len(body)).encode())]
     await send({"type": "http.response.start", "status": error.status, "headers": headers})
     await send({"type": "http.response.body", "body": body})

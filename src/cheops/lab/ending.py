@@ -7,6 +7,7 @@ from pathlib import Path
 
 from cheops.intercept.envoy.process import Running
 from cheops.lab.errors import LabFailed
+from cheops.lab.layout import SHARED
 from cheops.lab.processes import LOCK, alone, end_all, kill_forgotten, read_record, read_running
 
 AGENT_PATIENCE = 15.0  # seconds: an agent drains its Envoy for up to 10
@@ -37,7 +38,7 @@ def end_all_of(folder: Path) -> None:
 def clear(folder: Path) -> None:
     """Removes what a lab has put into its folder, and kills what was forgotten."""
     kill_forgotten(folder)
-    for path in (*_sites(folder), folder / "deployment"):
+    for path in (*_sites(folder), folder / "deployment", folder / SHARED):
         shutil.rmtree(path, ignore_errors=True)
     for name in _FILES:
         (folder / name).unlink(missing_ok=True)

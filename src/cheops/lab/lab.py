@@ -7,6 +7,7 @@ that the sites are apart in anything but address; they share the machine's cores
 import datetime
 import json
 import re
+import subprocess
 import sys
 from collections.abc import Iterator
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
@@ -17,10 +18,20 @@ from typing import Any
 
 from cheops.errors import BadSettings
 from cheops.lab.addresses import check_free
-from cheops.lab.description import App, find_app, read_app
+from cheops.lab.description import App, fill, find_app, read_app
 from cheops.lab.ending import RECORD, clear, end_all_of, end_lab, living
 from cheops.lab.errors import LabFailed
-from cheops.lab.layout import MOST_SITES, Place, check_net, links_spec, listening
+from cheops.lab.instance import Instance
+from cheops.lab.layout import (
+    MOST_SITES,
+    SHARED,
+    Place,
+    check_net,
+    install_values,
+    links_spec,
+    listening,
+    shared_values,
+)
 from cheops.lab.links import LinksError, ask_now
 from cheops.lab.processes import LOCK, Processes, Record, alone, read_record, write_record
 from cheops.lab.site import READY_SECONDS, LabSite
@@ -40,6 +51,7 @@ class Lab:
         self._control = folder / "links.sock"
         self._places = _places(folder, record.net, record.sites, app)
         self.sites = tuple(LabSite(place, app, self._processes) for place in self._places)
+        self._shared = _shared(folder, record, app, self._processes)
 
     @classmethod
     def up(cls, folder: Path, *, app: str = "shop", sites: int = 3, net: str = DEFAULT_NET) -> "Lab":
@@ -49,6 +61,7 @@ class Lab:
         found = read_app(find_app(app))
         record = Record(net=check_net(net), sites=sites, app=str(found.folder), running={})
         folder = folder.resolve()
+        _install(found, folder)
         lab = cls(folder, record, found)
         try:
             with _new(folder):
@@ -87,10 +100,12 @@ class Lab:
     # Starting
 
     def _start(self) -> None:
-        """Slow starters first: the application needs no site, and sites need a moment to be made."""
+        """Slow starters first: most of an application needs no site, and sites need a moment to be made."""
         self._start_links()
+        if self._shared:
+            self._shared.until_ready(self._shared.names, Hope())
         for site in self.sites:
-            site.start_application(site.applications)
+            site.start_application()
         now = datetime.datetime.now(datetime.UTC)
         for site in self.sites:
             site.make(self.folder / "deployment", self._places, now)
@@ -112,7 +127,7 @@ class Lab:
         hope = Hope()
         waits = [self._until_links_ready]
         for site in self.sites:
-            waits.append(partial(site.until_application_ready, site.applications))
+            waits.append(site.until_application_ready)
             waits.append(partial(site.until_agent_ready, with_peers=True))
         with ThreadPoolExecutor(len(waits)) as pool:
             tasks = [pool.submit(until, hope) for until in waits]
@@ -177,6 +192,10 @@ class Lab:
         with alone(self.folder):
             self.site(site).restart(what)
 
+    def _shared_pids(self) -> dict[str, int | None]:
+        running = {name: self._shared.running(name) for name in self._shared.names} if self._shared else {}
+        return {name: process.pid if process else None for name, process in running.items()}
+
     def status(self) -> dict[str, Any]:
         """What runs, and how the links are."""
         sites = {site.name: site.status() for site in self.sites}
@@ -189,20 +208,53 @@ class Lab:
             "folder": str(self.folder),
             "application": self.app.application.application,
             "sites": sites,
+            "shared": self._shared_pids(),
             "links": {"pid": running.pid if running else None, "ways": links},
         }
 
 
+def _install(app: App, folder: Path) -> None:
+    """Runs `install`, whose output the user sees. Raises LabFailed."""
+    if not app.lab.install:
+        return
+    values = install_values(folder, app.folder)
+    command = [fill(text, values) for text in app.lab.install]
+    cache = Path(values["cache"])
+    cache.mkdir(parents=True, exist_ok=True)
+    try:
+        done = subprocess.run(command, cwd=cache, stdin=subprocess.DEVNULL, stdout=sys.stderr, check=False)
+    except OSError as error:
+        raise LabFailed(f"`install` can't be started: {command[0]}: {error.strerror}") from error
+    if done.returncode:
+        raise LabFailed(f"`install` of the application in {app.folder} ended with status {done.returncode}")
+
+
+def _shared(folder: Path, record: Record, app: App, processes: Processes) -> Instance | None:
+    if not app.lab.shared:
+        return None
+    data = folder / SHARED
+    return Instance(
+        owner=SHARED,
+        part=app.lab.shared,
+        folder=app.folder,
+        data=data,
+        values=shared_values(record.net, record.sites, folder, app.folder),
+        log=lambda name: data / "log" / f"{name}.log",
+        processes=processes,
+    )
+
+
 def _places(folder: Path, net: str, sites: int, app: App) -> list[Place]:
     ports = {}
-    for name, service in app.application.services.items():
+    for name in app.services:
+        service = app.application.services[name]
         if service.port is None or service.backend_port is None:
             raise BadSettings(
                 f"{app.description}: services.{name}: a lab needs its `port` and its `backend_port`",
                 hint="The front listens on the first, the service itself on the second.",
             )
         ports[name] = (service.port, service.backend_port)
-    return [Place(number=number, net=net, lab=folder, ports=ports) for number in range(1, sites + 1)]
+    return [Place(number=number, net=net, lab=folder, ports=ports, sites=sites) for number in range(1, sites + 1)]
 
 
 @contextmanager

@@ -36,6 +36,7 @@ class Place:
     net: str
     lab: Path
     ports: Ports
+    sites: int = 1  # how many the lab has
 
     @property
     def name(self) -> str:
@@ -96,6 +97,9 @@ class Place:
             "site": self.name,
             "address": self.address,
             "data": str(self.app_data),
+            "cache": str(_cache(self.lab, app)),
+            "shared": _shared_address(self.net),
+            "sites": str(self.sites),
         }
         ends = {
             f"{end}.{name}": address
@@ -105,6 +109,30 @@ class Place:
         return given | ends
 
 
+def install_values(lab: Path, app: Path) -> dict[str, str]:
+    """The places of `install`."""
+    return {"python": sys.executable, "folder": str(app), "cache": str(_cache(lab, app))}
+
+
+def shared_values(net: str, sites: int, lab: Path, app: Path) -> dict[str, str]:
+    """The places of `shared`."""
+    return install_values(lab, app) | {
+        "address": _shared_address(net),
+        "data": str(lab / SHARED),
+        "sites": str(sites),
+    }
+
+
+def _shared_address(net: str) -> str:
+    return f"{net}.254"
+
+
+def _cache(lab: Path, app: Path) -> Path:
+    """What outlives the lab: beside it, so that labs of one folder have it in common."""
+    return lab.parent / ".lab-cache" / app.name
+
+
+SHARED = "shared"
 ENVOY_LOGS = {"envoy": "envoy.jsonl", "access": "access.jsonl"}
 
 

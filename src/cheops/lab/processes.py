@@ -81,6 +81,9 @@ class Processes:
         self._writing = threading.Lock()
         self._children: list[subprocess.Popen[bytes]] = []  # ours to reap, if this Python lives that long
 
+    def environment(self) -> dict[str, str]:
+        return environment(os.environ, self._folder)
+
     def start(self, name: str, command: Sequence[str], *, folder: Path, log: Path) -> "subprocess.Popen[bytes]":
         """Starts a process that outlives this one; it is written down at once. Raises LabFailed."""
         for needed in (folder, log.parent):
@@ -90,7 +93,7 @@ class Processes:
                 child = subprocess.Popen(
                     command,
                     cwd=folder,
-                    env=environment(os.environ, self._folder),
+                    env=self.environment(),
                     stdin=subprocess.DEVNULL,
                     stdout=output,
                     stderr=output,

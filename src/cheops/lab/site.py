@@ -12,17 +12,16 @@ from typing import Any
 
 from cheops.config import read_site
 from cheops.intercept.envoy.process import Running
-from cheops.lab.description import App, fill, fill_file
-from cheops.lab.description import Process as Described
+from cheops.lab.description import App, fill
 from cheops.lab.ending import AGENT_PATIENCE, PATIENCE
 from cheops.lab.errors import LabFailed
+from cheops.lab.instance import Instance
 from cheops.lab.layout import ENVOY_LOGS, Place, peers_of
 from cheops.lab.processes import Processes, kill, read_running
-from cheops.lab.waiting import Hope, answer, end_of_log, last_lines
+from cheops.lab.waiting import Hope, answer, last_lines
 from cheops.sites.making import Wanted, make_site
 
 READY_SECONDS = 60.0
-AFTER_SECONDS = 120.0
 
 
 class LabSite:
@@ -31,6 +30,17 @@ class LabSite:
     def __init__(self, place: Place, app: App, processes: Processes) -> None:
         self._place, self._app, self._processes = place, app, processes
         self._values = place.values(app.folder)
+        self._instance = Instance(
+            owner=place.name,
+            part=app.lab,
+            folder=app.folder,
+            data=place.app_data,
+            values=self._values,
+            log=place.log,
+            processes=processes,
+            agent_ready=partial(self.until_agent_ready, with_peers=False),
+        )
+        self._started: tuple[str, ...] = ()
         self.name, self.address = place.name, place.address
         self.admin = f"http://{place.admin}"
         self.data = place.data
@@ -50,7 +60,7 @@ class LabSite:
     @property
     def applications(self) -> tuple[str, ...]:
         """The names of the application's processes."""
-        return tuple(self._app.lab.processes)
+        return self._instance.names
 
     @property
     def tour(self) -> tuple[str, ...]:
@@ -79,10 +89,10 @@ class LabSite:
     def _running(self, what: str) -> Running | None:
         if what == "envoy":
             return read_running(self.data / "run" / "envoy.json")
-        return self._processes.get(self._key(what))
+        return self._instance.running(what)
 
     def _key(self, what: str) -> str:
-        return f"{self.name}/{what}"
+        return self._instance.key(what)
 
     def status(self) -> dict[str, Any]:
         """Where the site is, whether it serves, and the pid of each of its processes; None for what doesn't run."""
@@ -107,7 +117,7 @@ class LabSite:
             mesh=place.mesh,
             admin=place.admin,
             services=place.services,
-            application=str(self._app.description),
+            application=self._app.description,
             number=place.number,
             peers=peers_of(place, places),
             workers=1,
@@ -119,62 +129,24 @@ class LabSite:
         command = (self._values["python"], "-m", "cheops", "agent", "--config", str(self._place.settings))
         self._start("agent", command, self._place.folder)
 
-    def start_application(self, names: Iterable[str]) -> None:
-        """Raises LabFailed, or BadSettings for a file that can't be filled in."""
-        for name in names:
-            described = self._app.lab.processes[name]
-            self._write_files(described)
-            self._start(name, self._filled(described.command), self._place.app_data)
+    def start_application(self) -> None:
+        """Starts what needs nothing else. Raises LabFailed, or BadSettings for a file that can't be filled in."""
+        self._started = self._instance.start_first(self.applications)
+
+    def until_application_ready(self, hope: Hope) -> None:
+        """Starts the rest, each once what it comes after is ready; waits for all. Raises LabFailed or BadSettings."""
+        self._instance.until_ready(self.applications, hope, started=self._started)
 
     def _start(self, what: str, command: tuple[str, ...], folder: Path) -> None:
         self._processes.start(self._key(what), command, folder=folder, log=self._place.log(what))
 
-    def _filled(self, texts: tuple[str, ...]) -> tuple[str, ...]:
-        return tuple(fill(text, self._values) for text in texts)
-
-    def _write_files(self, described: Described) -> None:
-        for template, target in described.files.items():
-            source = self._app.folder / fill(template, self._values)
-            path = self._place.app_data / fill(target, self._values)
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(fill_file(source, self._values))
-
     # Waiting
-
-    def until_application_ready(self, names: Iterable[str], hope: Hope) -> None:
-        """Waits for the processes, then runs `after`. Raises LabFailed with the end of the log concerned."""
-        for name in names:
-            missing, log = partial(self._missing, name), self._place.log(name)
-            hope.until(missing, f"{name} of {self.name}", seconds=READY_SECONDS, log=log)
-        if self._app.lab.after:
-            self._run_after(hope)
-
-    def _missing(self, name: str) -> str:
-        self._check_lives(name)
-        ready = self._app.lab.processes[name].ready
-        if not ready:
-            return ""
-        url = fill(ready, self._values)
-        got = answer(url, at_most=0)
-        return "" if got and got[0] < 500 else f"{url} answers {got[0] if got else 'nothing'}"
-
-    def _check_lives(self, name: str) -> None:
-        if not self._running(name):
-            raise LabFailed(f"{name} of {self.name} has ended by itself", hint=end_of_log(self._place.log(name)))
-
-    def _run_after(self, hope: Hope) -> None:
-        log, what = self._place.log("after"), f"`after` on {self.name}"
-        command, folder = self._filled(self._app.lab.after), self._place.app_data
-        child = self._processes.start(self._key("after"), command, folder=folder, log=log)
-        hope.until(lambda: "" if child.poll() is not None else "it still runs", what, seconds=AFTER_SECONDS, log=log)
-        if child.returncode:
-            raise LabFailed(f"{what} ended with status {child.returncode}", hint=end_of_log(log))
 
     def until_agent_ready(self, hope: Hope, *, with_peers: bool) -> None:
         """Waits until the agent says that it is, and, if asked for, that it reaches its peers. Raises LabFailed."""
 
         def missing() -> str:
-            self._check_lives("agent")
+            self._instance.check_lives("agent")
             return self._why_not_ready() or (self._unreached() if with_peers else "")
 
         hope.until(missing, f"the agent of {self.name}", seconds=READY_SECONDS, log=self._place.log("agent"))
@@ -224,8 +196,7 @@ class LabSite:
             self.until_agent_ready(Hope(), with_peers=False)
         else:
             self._processes.end({self._key(name): PATIENCE for name in names})
-            self.start_application(names)
-            self.until_application_ready(names, Hope())
+            self._instance.until_ready(names, Hope())
 
     def _restart_envoy(self) -> None:
         """The agent starts Envoy again whenever it ends."""

@@ -1,6 +1,7 @@
 """Waits for what other processes do: they are asked again and again, until they answer or have ended."""
 
 import http.client
+import socket
 import threading
 import time
 from collections.abc import Callable
@@ -48,6 +49,16 @@ def answer(url: str, *, timeout: float = 2, at_most: int = 1 << 20) -> tuple[int
         return None
     finally:
         connection.close()
+
+
+def accepts(url: str, *, timeout: float = 2) -> bool:
+    """Whether somebody accepts connections at tcp://host:port."""
+    parts = urlsplit(url)
+    try:
+        with socket.create_connection((parts.hostname, parts.port or 0), timeout):
+            return True
+    except OSError:
+        return False
 
 
 def last_lines(path: Path, count: int) -> list[str]:

@@ -1,9 +1,12 @@
-"""scope-lang: what a user writes to let sites collaborate on one request, as a tree. Pure: text in, values out."""
+"""scope-lang: what a user writes to let sites collaborate on one request, as a tree. Pure: text in, values out.
 
-from cheops.scope.errors import ScopeError
-from cheops.scope.names import Names
-from cheops.scope.parse import MAX_CHARACTERS, MAX_DEPTH, MAX_NAMES, parse
-from cheops.scope.tree import (
+Imports nothing but itself, and that relatively: clients/openstack ships this folder under a name of its own.
+"""
+
+from .errors import ScopeError
+from .names import Names
+from .parse import MAX_CHARACTERS, MAX_DEPTH, MAX_NAMES, parse
+from .tree import (
     Around,
     Binding,
     Cross,

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from typing import Final
 
-from cheops.scope.errors import mistake, quoted
-from cheops.scope.tree import Binding, Location, Scope, SiteName, canonical, check_name, check_service, sites_of
+from .errors import mistake, quoted
+from .tree import Binding, Location, Scope, SiteName, canonical, check_name, check_service, sites_of
 
 _MOST_LISTED: Final = 10
 

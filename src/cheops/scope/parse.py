@@ -21,8 +21,8 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Final
 
-from cheops.scope.errors import ScopeError, mistake, quoted
-from cheops.scope.tree import (
+from .errors import ScopeError, mistake, quoted
+from .tree import (
     LONGEST_US,
     NAME,
     Around,

@@ -65,7 +65,10 @@ def read_authority(folder: Path) -> Authority:
 
 
 def issue(authority: Authority, site: str, folder: Path, now: datetime.datetime) -> datetime.datetime:
-    """Writes site.pem, site.key and authority.pem for a site into `folder`; answers when the certificate ends."""
+    """Writes site.pem, site.key and authority.pem for a site into `folder`; answers when the certificate ends.
+
+    A site that runs there shows the new certificate at once.
+    """
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, site)])
     identity = [
@@ -125,12 +128,14 @@ def _pem(key: ec.EllipticCurvePrivateKey) -> bytes:
 
 def write_secret(path: Path, content: bytes) -> None:
     """Writes a file that only its owner can read, from its first byte on."""
+    _write(path, content, mode=0o600)
+
+
+def _write(path: Path, content: bytes, mode: int = 0o666) -> None:
+    """Whole or not at all: a running Envoy reads a file again when another is renamed into its place."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.unlink(missing_ok=True)
-    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+    half = path.with_name(f"{path.name}.half")
+    half.unlink(missing_ok=True)
+    with os.fdopen(os.open(half, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as file:
         file.write(content)
-
-
-def _write(path: Path, content: bytes) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(content)
+    half.replace(path)

@@ -57,6 +57,7 @@ def _manager(scope: str) -> dict[str, Any]:
         "proxy_100_continue": True,
         "server_header_transformation": "PASS_THROUGH",
         "stream_idle_timeout": "0s",
+        "http_protocol_options": {"accept_http_10": True},
     }
 
 
@@ -77,6 +78,12 @@ _TUNNEL = {
             + "\n"
         },
     },
+    "response_headers_to_add": [
+        {
+            "header": {"key": "content-type", "value": "application/problem+json"},
+            "append_action": "OVERWRITE_IF_EXISTS_OR_ADD",
+        }
+    ],
 }
 
 _CLUSTER = {

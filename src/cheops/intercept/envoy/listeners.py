@@ -85,7 +85,7 @@ def _manager(of: Site, name: str, filters: list[str], service: str) -> dict[str,
         "rds": {"route_config_name": name, "config_source": config_file(of, f"{name.replace('/', '-')}.json")},
         "http_filters": [*(_FILTERS[filter] for filter in filters), _ROUTER],
         "access_log": [_access_log(of, name, service)],
-        "local_reply_config": _LOCAL_REPLIES,
+        "local_reply_config": {"mappers": [_told(of, reply) for reply in _LOCAL_REPLIES]},
         "upgrade_configs": [{"upgrade_type": upgrade} for upgrade in _upgrades(of)],
         "generate_request_id": False,
         "proxy_100_continue": True,
@@ -190,7 +190,6 @@ _NOT_OPEN = {
         }
     },
     "body_format_override": {
-        "content_type": "application/problem+json",
         "json_format": {
             "type": "urn:cheops:not-open",
             "title": "A site doesn't open this service to the one that asks",
@@ -224,14 +223,18 @@ def _reply(flags: list[str], code: str, title: str, *, executed: str) -> dict[st
     }
     return {
         "filter": {"response_flag_filter": {"flags": flags}},
-        "body_format_override": {"json_format": document, "content_type": "application/problem+json"},
+        "body_format_override": {"json_format": document},
     }
 
 
-_LOCAL_REPLIES = {
-    "mappers": [
-        _NOT_OPEN,
-        _reply(["UF", "UH", "UO", "NC"], "unreachable", "A site or a service can't be reached", executed="no"),
-        _reply(["UC", "UR", "LR", "UT", "UPE"], "broken-off", "A site or a service broke off", executed="unknown"),
-    ]
-}
+def _told(of: Site, reply: dict[str, Any]) -> dict[str, Any]:
+    """The same, as the clients of the application read it."""
+    errors, document = of.application.errors, reply["body_format_override"]["json_format"]
+    return reply | {"body_format_override": {"json_format": errors.fit(document), "content_type": errors.media_type}}
+
+
+_LOCAL_REPLIES = (
+    _NOT_OPEN,
+    _reply(["UF", "UH", "UO", "NC"], "unreachable", "A site or a service can't be reached", executed="no"),
+    _reply(["UC", "UR", "LR", "UT", "UPE"], "broken-off", "A site or a service broke off", executed="unknown"),
+)

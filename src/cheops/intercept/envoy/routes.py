@@ -9,7 +9,6 @@ nothing carries a scope                     the service here, at once
 else                                        Lua, which chooses; then these are matched again
 """
 
-import json
 from collections.abc import Iterator
 from typing import Any
 
@@ -137,11 +136,11 @@ def _no_such_service(of: Site) -> Route:
     return {
         "match": {"prefix": "/"},
         "name": "no such service",
-        **_problem(404, "no-such-service", "No such service", detail),
+        **_problem(of, 404, "no-such-service", "No such service", detail),
     }
 
 
-def _problem(status: int, code: str, title: str, detail: str) -> dict[str, Any]:
+def _problem(of: Site, status: int, code: str, title: str, detail: str) -> dict[str, Any]:
     document = {
         "type": f"urn:cheops:{code}",
         "title": title,
@@ -151,8 +150,8 @@ def _problem(status: int, code: str, title: str, detail: str) -> dict[str, Any]:
         "retry": False,
     }
     return {
-        "direct_response": {"status": status, "body": {"inline_string": json.dumps(document) + "\n"}},
-        "response_headers_to_add": [_add("content-type", "application/problem+json")],
+        "direct_response": {"status": status, "body": {"inline_string": of.application.errors.body(document).decode()}},
+        "response_headers_to_add": [_add("content-type", of.application.errors.media_type)],
     }
 
 
@@ -198,7 +197,7 @@ def _circle(of: Site, service: str) -> Route:
     return {
         "match": {"prefix": "/"},
         "name": "circle",
-        **_problem(508, "circle", "The request goes round in circles", detail),
+        **_problem(of, 508, "circle", "The request goes round in circles", detail),
     }
 
 

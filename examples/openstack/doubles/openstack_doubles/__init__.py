@@ -1,0 +1,1 @@
+"""Test doubles of the OpenStack bed: a fake hypervisor, and a driver that binds every port."""

@@ -1,0 +1,1 @@
+"""What nova looks for in its own folder nova.virt."""
