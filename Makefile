@@ -4,16 +4,22 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: run test check bench openstack-client-test lock clean debian debian-bench help
+.PHONY: run openstack test check bench openstack-client-test lock clean debian debian-bench help
 
 help:
 	@echo "make run     three sites of the shop, and a guided tour of what they can do together"
+	@echo "make openstack  two sites of OpenStack, installed if need be, and the commands of docs/openstack.md on them"
 	@echo "make test    all checks and tests, as CI runs them"
 	@echo "make bench   measures, and writes docs/performance.md"
 	@echo "make openstack-client-test   the tests of the plugin of python-openstackclient"
 
 run: $(READY)
 	$(BIN)/python examples/shop/tour.py
+
+# Installs what is missing (as root from Debian too), starts the sites, shows and checks, and cleans up. What is installed
+# stays in .lab-cache. WRITE=1 writes the examples of docs/openstack.md anew.
+openstack: $(READY)
+	$(BIN)/python examples/openstack/tour.py $(if $(WRITE),--write-docs)
 
 test: check debian
 	$(BIN)/pytest
@@ -49,4 +55,4 @@ lock: $(READY)
 	$(BIN)/pip freeze --exclude-editable --local > requirements.lock
 
 clean:
-	rm -rf $(VENV) .lab build dist
+	rm -rf $(VENV) .lab .lab-* build dist

@@ -10,6 +10,7 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -18,7 +19,7 @@ from bench.errors import BenchFailed
 from bench.machine import Cores, busy_seconds, cpu_seconds, description, missing, say, versions
 from bench.report import Results, page
 from bench.rounds import in_turn
-from bench.setting import setting
+from bench.setting import Setting, setting
 from bench.variants import Variant
 from cheops.errors import CheopsError
 
@@ -55,6 +56,8 @@ def main() -> int:
     except (BenchFailed, CheopsError) as error:
         say(f"bench: {error}")
         return 1
+    except KeyboardInterrupt:
+        return 130
     print(text, end="")
     if output := args.output or (None if args.quick else PAGE):
         output.write_text(text)
@@ -69,16 +72,13 @@ def _arguments() -> argparse.Namespace:
 
 
 def _measure(effort: Effort) -> Results:
-    cores = Cores.of_machine()
-    allowed = os.sched_getaffinity(0)
     with tempfile.TemporaryDirectory(prefix="bench-") as name:
         folder = Path(name).resolve()
         say("setting up two sites, and what they are compared with")
-        with setting(folder, cores) as found:
+        with setting(folder) as found:
             load = _Load(found.proxies | found.services)
-            samples = _samples(found.variants, effort)
+            samples = _samples(found, effort)
             others = load.of_others()
-        os.sched_setaffinity(0, allowed)
         say("one site at rest")
         at_rest = footprint.measure(folder, rest=effort.rest, times=effort.starts)
     return Results(
@@ -90,7 +90,7 @@ def _measure(effort: Effort) -> Results:
         machine=description(),
         versions=versions(),
         date=f"{datetime.datetime.now(datetime.UTC):%Y-%m-%d}",
-        pinned=cores.proxies is not None,
+        pinned=len(os.sched_getaffinity(0)) > 1,
         seconds=effort.seconds,
         rate=effort.rate,
         others=others,
@@ -100,19 +100,17 @@ def _measure(effort: Effort) -> Results:
 Measured = tuple[dict[str, list[throughput.Sample]], dict[str, list[uploads.Sample]], dict[str, list[open_loop.Sample]]]
 
 
-def _samples(found: Sequence[Variant], effort: Effort) -> Measured:
-    with_sink = [variant for variant in found if variant.sink]
-    at_rate = [variant for variant in found if variant.at_rate]
-    return (
-        _in_turn("throughput", found, effort.rounds, lambda v: throughput.measure(v, effort.seconds)),
-        _in_turn("uploads", with_sink, effort.uploads, uploads.measure),
-        _in_turn(
-            "latency",
-            at_rate,
-            effort.latency_rounds,
-            lambda v: open_loop.measure(v, rate=effort.rate, seconds=effort.latency_seconds),
-        ),
-    )
+def _samples(found: Setting, effort: Effort) -> Measured:
+    """Throughput is of one core for the proxies; latency is of a machine as it is."""
+    with_sink = [variant for variant in found.variants if variant.sink]
+    at_rate = [variant for variant in found.variants if variant.at_rate]
+    anywhere = Cores.any()
+    found.pin(anywhere.apart())
+    requests = _in_turn("throughput", found.variants, effort.rounds, lambda v: throughput.measure(v, effort.seconds))
+    bodies = _in_turn("uploads", with_sink, effort.uploads, uploads.measure)
+    found.pin(anywhere)
+    latency = partial(open_loop.measure, rate=effort.rate, seconds=effort.latency_seconds)
+    return requests, bodies, _in_turn("latency", at_rate, effort.latency_rounds, latency)
 
 
 def _in_turn(what: str, found: Sequence[Variant], rounds: int, measure: Callable[[Variant], T]) -> dict[str, list[T]]:

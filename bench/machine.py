@@ -21,25 +21,29 @@ TICKS = os.sysconf("SC_CLK_TCK")
 
 @dataclass(frozen=True, kw_only=True)
 class Cores:
-    """Which core the proxies have for themselves, and which one clients and services share; None: any."""
+    """Which cores the proxies may use, and which ones clients and services share."""
 
-    proxies: int | None
-    others: int | None
+    proxies: frozenset[int]
+    others: frozenset[int]
 
     @classmethod
-    def of_machine(cls) -> "Cores":
-        allowed = sorted(os.sched_getaffinity(0))
-        return cls(proxies=allowed[-1], others=allowed[0]) if len(allowed) > 1 else cls(proxies=None, others=None)
+    def any(cls) -> "Cores":
+        """All that this process may use, for all."""
+        allowed = frozenset(os.sched_getaffinity(0))
+        return cls(proxies=allowed, others=allowed)
+
+    def apart(self) -> "Cores":
+        """One core for the proxies and another for the rest, if there are two."""
+        first, last = min(self.others), max(self.proxies)
+        return Cores(proxies=frozenset({last}), others=frozenset({first})) if first != last else self
 
 
-def pin(pids: Iterable[int], core: int | None) -> None:
-    """Keeps every thread of the processes on one core."""
-    if core is None:
-        return
+def pin(pids: Iterable[int], cores: frozenset[int]) -> None:
+    """Keeps every thread of the processes on these cores."""
     for pid in pids:
         for thread in Path(f"/proc/{pid}/task").iterdir():
             with suppress(ProcessLookupError):  # some threads live short
-                os.sched_setaffinity(int(thread.name), {core})
+                os.sched_setaffinity(int(thread.name), cores)
 
 
 def cpu_seconds(pids: Iterable[int]) -> float:
@@ -48,9 +52,12 @@ def cpu_seconds(pids: Iterable[int]) -> float:
 
 
 def busy_seconds() -> float:
-    """The CPU time that all processes of the machine have used since it started."""
-    user, nice, system = Path("/proc/stat").read_text().split()[1:4]
-    return (int(user) + int(nice) + int(system)) / TICKS
+    """The time in which the machine's cores weren't idle, summed over them, since some moment.
+
+    Idle time is measured, but what runs is only sampled, so short turns on a core are missing from the other columns.
+    """
+    idle, waiting = Path("/proc/stat").read_text().split()[4:6]
+    return time.monotonic() * (os.cpu_count() or 1) - (int(idle) + int(waiting)) / TICKS
 
 
 def resident_mb(pid: int) -> float:

@@ -56,7 +56,7 @@ def value_at(times: list[float], share: float) -> float:
 
 class _Loop:
     def __init__(self, variant: Variant, stack: ExitStack) -> None:
-        self._name, self._request = variant.name, variant.head("POST", "items", variant.items, len(BODY)) + BODY
+        self._name, self._request = variant.name, variant.head("POST /read", "items", variant.items, len(BODY)) + BODY
         self._free: deque[socket.socket] = deque()
         self._busy: dict[socket.socket, tuple[float, bytes]] = {}  # when to be sent, what has come back
         self._times: list[float] = []

@@ -45,12 +45,11 @@ def _text(text: str) -> str:
 def _head(of: Results) -> str:
     rounds = len(of.throughput["direct"])
     how_often = "once" if rounds == 1 else f"{rounds} times"
-    cores = "The proxies had one core, services and clients another." if of.pinned else "Nothing was pinned to a core."
     made = f"Written by `make bench` on {of.date}: {of.machine}; {of.versions}."
     how = f"""
         Each way was measured {how_often}, in turn with the others. Given is the median; a ratio is the median of the
-        ratios of each turn, with its quartiles in parentheses. Only ratios mean something on another machine. {cores}
-        Other processes used {of.others:.2f} of a core meanwhile."""
+        ratios of each turn, with its quartiles in parentheses. Only ratios mean something on another machine. Other
+        processes used {of.others:.2f} of a core meanwhile."""
     return "\n\n".join(["# Performance", *map(_text, (made, how, _WHAT))])
 
 
@@ -72,12 +71,15 @@ def _throughput(of: Results) -> str:
     broken = sum(sample.broken for samples in of.throughput.values() for sample in samples)
     lost = f"{broken} requests broke off or timed out." if broken else "Every request was answered with 200."
     how = f"""
-        GET with a reply of 1 KB, 32 connections without a pause (`wrk -t1 -c32`), for {of.seconds} s each time. {lost}
-    """
-    titles = ["way", "requests/s", "ratio", "to", "CPU of proxies, µs a request", "p50 / p99, ms", "target"]
+        GET with a reply of 1 KB, 32 connections without a pause (`wrk -t1 -c32`), for {of.seconds} s each time.
+        {_PINNED if of.pinned else _FREE} {lost}"""
+    cpu = "CPU of proxies, µs a request"
+    titles = ["way", "requests/s", "ratio", "to", "ratio to the same with our log", cpu, "p50 / p99, ms", "target"]
     return "\n\n".join(["## Throughput", _text(how), _table(titles, rows), _text(_BY_LUA)])
 
 
+_PINNED = "The proxies had one core, services and clients another."
+_FREE = "Nothing was kept on a core of its own."
 _BY_LUA = """
     A scope stands in the front's table of plain texts, unless the row says "by Lua" or "agent". An application whose
     description has the carriers baggage or token-suffix has no such table: all its scopes go by Lua."""
@@ -85,11 +87,12 @@ _BY_LUA = """
 
 def _throughput_row(of: Results, variant: Variant) -> list[str]:
     samples = of.throughput[variant.key]
-    ratio = _ratio(variant, of.throughput, "per_second")
+    ratio = _ratio(variant, variant.baseline, of.throughput, "per_second")
     return [
         variant.name,
         f"{middle(samples, 'per_second'):,.0f}",
         *_compared(of, variant, ratio),
+        _quartiles(_ratio(variant, variant.logged, of.throughput, "per_second")),
         _cpu(middle(samples, "cpu_us")),
         f"{middle(samples, 'p50_ms'):.2f} / {middle(samples, 'p99_ms'):.2f}",
         _reached(f"≥ {variant.target}", ratio[1] >= variant.target) if variant.target and ratio else "",
@@ -99,19 +102,26 @@ def _throughput_row(of: Results, variant: Variant) -> list[str]:
 Quartiles = tuple[float, float, float]
 
 
-def _ratio(variant: Variant, samples: Samples[object], field: str) -> Quartiles | None:
-    if not variant.baseline:
-        return None
-    return paired(samples[variant.key], samples[variant.baseline], field, truediv)
+def _ratio(variant: Variant, baseline: str | None, samples: Samples[object], field: str) -> Quartiles | None:
+    return paired(samples[variant.key], samples[baseline], field, truediv) if baseline else None
+
+
+def _quartiles(ratio: Quartiles | None) -> str:
+    return _spread(ratio, ".2f") if ratio else ""
+
+
+def _spread(of: Quartiles, form: str) -> str:
+    """The median, and in parentheses the quartiles if there is more than one value."""
+    low, mid, high = of
+    return f"{mid:{form}} ({low:{form}}–{high:{form}})" if low < high else f"{mid:{form}}"
 
 
 def _compared(of: Results, variant: Variant, ratio: Quartiles | None) -> tuple[str, str]:
     """The ratio, and the name of what it is a ratio to."""
     if ratio is None:
         return "", ""
-    low, mid, high = ratio
     baseline = next(other.name for other in of.variants if other.key == variant.baseline)
-    return f"{mid:.2f} ({low:.2f}–{high:.2f})", baseline
+    return _quartiles(ratio), baseline
 
 
 def _cpu(value: float) -> str:
@@ -131,7 +141,7 @@ def _latency(of: Results) -> str:
 
 _OPEN_LOOP = """
     POST of 1 KB with a reply of 1 KB, at a constant rate, each timed from when it should have been sent
-    (`bench/open_loop.py`). What the client itself adds is in the first row."""
+    (`bench/open_loop.py`). What the client itself adds is in the first row. Nothing was kept on a core of its own."""
 
 
 def _latency_row(of: Results, variant: Variant) -> list[str]:
@@ -141,7 +151,7 @@ def _latency_row(of: Results, variant: Variant) -> list[str]:
     return [
         variant.name,
         *(f"{middle(samples, field):.2f}" for field in ("p50_ms", "p99_ms", "p999_ms")),
-        *(f"{mid:+.2f} ({low:+.2f}–{high:+.2f})" for low, mid, high in added),
+        *(_spread(each, "+.2f") for each in added),
         _reached(f"≤ {ADDED_P99_MS} ms added to directly", added[0][1] <= ADDED_P99_MS) if is_agent else "",
     ]
 
@@ -154,7 +164,7 @@ def _uploads(of: Results) -> str:
 
 def _upload_row(of: Results, variant: Variant) -> list[str]:
     samples = of.uploads[variant.key]
-    ratio = _ratio(variant, of.uploads, "mb_per_second")
+    ratio = _ratio(variant, variant.baseline, of.uploads, "mb_per_second")
     speed = f"{middle(samples, 'mb_per_second'):,.0f}"
     return [variant.name, speed, *_compared(of, variant, ratio), _cpu(middle(samples, "cpu_ms"))]
 

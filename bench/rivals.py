@@ -25,6 +25,7 @@ class Rivals:
     envoy: Ends
     logged: Ends
     envoys: Ends
+    envoys_logged: Ends
     haproxy: Ends
     haproxy_lua: Ends
 
@@ -38,17 +39,18 @@ def rivals(folder: Path, host: str, here: Ends, there: Ends, sites: tuple[Path, 
         def envoy(name: str, backend: Address, **more: Any) -> End:
             return stack.enter_context(_envoy(folder / name, next(ports), backend, **more))
 
-        def two_envoys(name: str, backend: Address) -> End:
-            far = envoy(f"{name}-far", backend, from_peer=_shows(sites[1]))
-            near = envoy(f"{name}-near", far.address, to_peer=_shows(sites[0]))
+        def two_envoys(name: str, backend: Address, **more: Any) -> End:
+            far = envoy(f"{name}-far", backend, from_peer=_shows(sites[1]), **more)
+            near = envoy(f"{name}-near", far.address, to_peer=_shows(sites[0]), **more)
             return End(address=near.address, pids=near.pids + far.pids)
 
-        log = _our_log(sites[0], folder / "access.jsonl")
+        log = _our_log(sites[0])
         balanced = {name: next(ports) for name in ("items", "sink", "lua")}
         balancer = stack.enter_context(_haproxy(folder / "haproxy", balanced, here, there))
         yield Rivals(
             envoy={name: envoy(f"envoy-{name}", end.address) for name, end in here.items()},
             logged={"items": envoy("envoy-logged", here["items"].address, log=log)},
+            envoys_logged={"items": two_envoys("envoys-logged", there["items"].address, log=log)},
             envoys={name: two_envoys(f"envoys-{name}", end.address) for name, end in there.items()},
             haproxy={name: End(address=balanced[name], pids=(balancer,)) for name in ("items", "sink")},
             haproxy_lua={"items": End(address=balanced["lua"], pids=(balancer,))},
@@ -58,7 +60,7 @@ def rivals(folder: Path, host: str, here: Ends, there: Ends, sites: tuple[Path, 
 @contextmanager
 def _envoy(path: Path, listen: Address, backend: Address, **more: Any) -> Iterator[End]:
     file = path.with_suffix(".json")
-    file.write_text(json.dumps(minimal(listen, backend, **more)))
+    file.write_text(json.dumps(minimal(listen, backend, **more)).replace(_LOG_FILE, str(path.with_suffix(".access"))))
     arguments = ("--concurrency", "1", "--disable-hot-restart", "--log-level", "error", "--file-flush-interval-msec")
     with running((find_envoy(), "-c", str(file), *arguments, "500"), path.with_suffix(".log"), [listen]) as pid:
         yield End(address=listen, pids=(pid,))
@@ -120,12 +122,15 @@ def _shows(site: Path) -> Document:
     }
 
 
-def _our_log(site: Path, path: Path) -> Document:
-    """The access log of our front, as the agent wrote it down for Envoy, but into a file of its own."""
+_LOG_FILE = "/access log/"
+
+
+def _our_log(site: Path) -> Document:
+    """The access log of our front, as the agent wrote it down for Envoy, but into a file that is still to be named."""
     listeners = json.loads((site / "data" / "envoy" / "listeners.json").read_text())["resources"]
     front = next(listener for listener in listeners if listener["name"] == "front/items")
     log: Document = front["filter_chains"][0]["filters"][0]["typed_config"]["access_log"][0]
-    log["typed_config"]["path"] = str(path)
+    log["typed_config"]["path"] = _LOG_FILE
     return log
 
 

@@ -39,9 +39,14 @@ class Setting:
     proxies: frozenset[int]
     services: frozenset[int]
 
+    def pin(self, cores: Cores) -> None:
+        """From now on; this process and the clients that it starts go with the services."""
+        pin(self.proxies, cores.proxies)
+        pin([*self.services, os.getpid()], cores.others)
+
 
 @contextmanager
-def setting(folder: Path, cores: Cores) -> Iterator[Setting]:
+def setting(folder: Path) -> Iterator[Setting]:
     """Starts all of it; it ends with the context. Raises BenchFailed, or CheopsError as the lab does."""
     with Lab.up(folder / "lab", app=str(APP), sites=2, net=net(1)) as lab:
         one, two = lab.sites
@@ -55,7 +60,6 @@ def setting(folder: Path, cores: Cores) -> Iterator[Setting]:
                 proxies=frozenset(pid for variant in found for end in variant.ends for pid in end.pids),
                 services=frozenset(_pid(site, name) for site in lab.sites for name in site.applications),
             )
-            _pin(made, cores)
             yield made
 
 
@@ -93,12 +97,6 @@ def _pid(site: LabSite, what: str) -> int:
     if not pid:
         raise BenchFailed(f"{what} of {site.name} has ended")
     return int(pid)
-
-
-def _pin(made: Setting, cores: Cores) -> None:
-    """Proxies on one core; services, and this process with the clients it starts, on the other."""
-    pin(made.proxies, cores.proxies)
-    pin([*made.services, os.getpid()], cores.others)
 
 
 # The lab's links between sites are a Python process, which no deployment has.

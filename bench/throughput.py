@@ -2,7 +2,6 @@
 
 import json
 import subprocess
-import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -50,8 +49,3 @@ def _wrk(variant: Variant, seconds: int) -> dict[str, float]:
         raise BenchFailed(f"wrk: {done.stderr.strip()}")
     seen: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
     return seen
-
-
-def settle() -> None:
-    """Connections of the run before are closed, and logs are flushed, before the next one begins."""
-    time.sleep(0.05)

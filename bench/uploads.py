@@ -24,7 +24,7 @@ def measure(variant: Variant) -> Sample:
     """One upload. Raises BenchFailed unless the service has read all of it."""
     end = variant.sink
     assert end, "only ways with a sink are measured"
-    head = variant.head("PUT", "sink", end, BYTES)
+    head = variant.head("PUT /blob", "sink", end, BYTES)
     with socket.create_connection(end.address, timeout=60) as connection:
         before, began = cpu_seconds(end.pids), time.perf_counter()
         connection.sendall(head)

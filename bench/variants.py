@@ -28,6 +28,7 @@ class Variant:
     sink: End | None = None  # None: uploads aren't measured
     headers: Mapping[str, str] = field(default_factory=dict)
     baseline: str | None = None  # the key of what it is compared with
+    logged: str | None = None  # the key of the baseline that writes the same access log
     target: float | None = None  # of the throughput, as a share of the baseline's
     at_rate: bool = False  # whether it is measured at a constant rate too
     served_by: str | None = None
@@ -37,11 +38,11 @@ class Variant:
     def ends(self) -> list[End]:
         return [self.items, self.sink] if self.sink else [self.items]
 
-    def head(self, method: str, service: str, end: End, length: int) -> bytes:
-        """The head of a request with a body of `length` bytes."""
+    def head(self, what: str, service: str, end: End, length: int) -> bytes:
+        """The head of a request, such as "POST /read", with a body of `length` bytes."""
         host, port = end.address
         headers = {"Host": f"{host}:{port}", "Content-Length": str(length), **self.headers_for(service)}
-        lines = [f"{method} /1k HTTP/1.1", *(f"{name}: {value}" for name, value in headers.items()), "", ""]
+        lines = [f"{what} HTTP/1.1", *(f"{name}: {value}" for name, value in headers.items()), "", ""]
         return "\r\n".join(lines).encode()
 
     def headers_for(self, service: str) -> dict[str, str]:
@@ -60,6 +61,7 @@ class Places:
     envoy: Ends
     logged: Ends
     envoys: Ends
+    envoys_logged: Ends
     haproxy: Ends
     haproxy_lua: Ends
     front: Ends
@@ -82,7 +84,10 @@ def variants(at: Places) -> list[Variant]:
         _ours("here", "front, `{items: Site1}`: here", at, "Site1", target=TARGET, at_rate=True),
         _ours("here-lua", "front, two bindings: here, by Lua", at, "Site1", scope=TWO),
         _ours("here-id", "front, a marked request id: here, by Lua", at, "Site1", scope=None),
-        _plain("envoys", "Envoy → Envoy, minimal, HTTP/2 and mutual TLS", at.envoys, at_rate=True),
+        _plain("envoys", "two Envoys, minimal, HTTP/2 and mutual TLS between", at.envoys, at_rate=True),
+        _plain(
+            "envoys-logged", "the same two Envoys, each with our JSON access log", at.envoys_logged, baseline="envoys"
+        ),
         _ours("there", "front, `{items: Site2}`: another site", at, "Site2", target=TARGET, at_rate=True),
         _ours("there-lua", "front, two bindings: another site, by Lua", at, "Site2", scope=TWO),
         _ours("there-id", "front, a marked request id: another site, by Lua", at, "Site2", scope=None),
@@ -126,6 +131,7 @@ def _ours(
         sink=ends["sink"],
         headers=_headers(at, site, scope) if site else {},
         baseline="envoys" if there else "envoy",
+        logged="envoys-logged" if there else "logged",
         target=target,
         at_rate=at_rate,
         served_by=site,

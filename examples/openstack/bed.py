@@ -91,14 +91,16 @@ class Bed:
 
     # Through the fronts, without the client
 
-    def create_raw(self, site: str, name: str, image: str) -> tuple[int, str]:
+    def create_raw(self, site: str, name: str, image: str, scope: str = "") -> tuple[int, str]:
         """Status and message of nova's own answer to a creation."""
         api = Api(self.address(site, "identity", "front"), user="demo").login()
         server = {"name": name, "imageRef": image, "flavorRef": FLAVOR, "networks": "none"}
         try:
-            api(self.address(site, "compute", "front"), "POST", "/v2.1/servers", {"server": server}, NOVA)
+            headers = NOVA | ({"X-Scope": scope} if scope else {})
+            api(self.address(site, "compute", "front"), "POST", "/v2.1/servers", {"server": server}, headers)
         except Refused as refused:
-            return refused.status, str(json.loads(refused.body)["badRequest"]["message"])
+            [error] = json.loads(refused.body).values()
+            return refused.status, str(error["message"])
         return 202, ""
 
     def log(self, site: str) -> list[dict[str, Any]]:

@@ -4,6 +4,7 @@ import os
 import re
 import shlex
 import subprocess
+import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,7 +38,7 @@ class Console:
     def __init__(self, programs: Path, openrc: Path, width: int = 110) -> None:
         exported = re.findall(r"(OS_\w+)=(\S+)", openrc.read_text())
         kept = {name: value for name, value in os.environ.items() if not name.startswith("OS_")}
-        path = f"{programs}:{os.environ['PATH']}"
+        path = f"{programs}:{Path(sys.executable).parent}:{os.environ['PATH']}"  # openstack, cheops, the rest
         self._environment = {**kept, **dict(exported), "PATH": path, "PYTHONWARNINGS": "ignore", "COLUMNS": str(width)}
 
     def run(self, command: str, **environment: str) -> Done:

@@ -23,10 +23,11 @@ def main(site: str, address: str, data: Path, cache: Path, shared: str) -> None:
         databases.load(name, cache / "seed" / f"{name}.sql")
     databases.run("keystone", f"UPDATE endpoint SET url = REPLACE(url, '//{ANYWHERE}:', '//{address}:')")
     broker = f"rabbit://bed:bed@{shared}:5672/{site}"
+    cells = "UPDATE cell_mappings SET database_connection"
     databases.run(
         "nova_api",
-        f"UPDATE cell_mappings SET database_connection = '{databases.url('nova_cell0')}' WHERE id = 1",
-        f"UPDATE cell_mappings SET database_connection = '{databases.url('nova')}', transport_url = '{broker}' WHERE id = 2",
+        f"{cells} = '{databases.url('nova_cell0')}' WHERE id = 1",
+        f"{cells} = '{databases.url('nova')}', transport_url = '{broker}' WHERE id = 2",
         # what `nova-manage cell_v2 discover_hosts` would find out
         f"INSERT INTO host_mappings (created_at, cell_id, host) VALUES (NOW(), 2, 'compute-{site}')",
     )

@@ -1,4 +1,7 @@
-"""ready.py conductor|compute IDENTITY COMPUTE [PLACEMENT]: ends once that part of nova works; says what is missing if not."""
+"""ready.py conductor|compute IDENTITY COMPUTE [PLACEMENT]: ends once that part of nova works.
+
+If it doesn't, the end is a sentence that says what is missing, and status 1.
+"""
 
 import sys
 import time

@@ -70,6 +70,7 @@ def rabbitmq(data: Path, address: str) -> dict[str, str]:
     """The environment of a broker that listens on one address and doesn't spin while it waits."""
     home = data / "rabbitmq"
     quiet = "+sbwt none +sbwtdcpu none +sbwtdio none +S 1:1"
+    here = f"{{{address.replace('.', ',')}}}"
     return {
         **os.environ,
         "HOME": str(home),
@@ -82,7 +83,7 @@ def rabbitmq(data: Path, address: str) -> dict[str, str]:
         "RABBITMQ_DIST_PORT": "25672",
         "ERL_EPMD_ADDRESS": "127.0.0.1",
         "ERL_EPMD_PORT": "4370",
-        "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": f"{quiet} -kernel inet_dist_use_interface {{{address.replace('.', ',')}}}",
+        "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": f"{quiet} -kernel inet_dist_use_interface {here}",
     }
 
 

@@ -35,7 +35,7 @@ TOKEN_SUFFIX: dict[str, object] = {
     "headers": ["X-Auth-Token", "X-Subject-Token"],
     "cut_at": ["identity"],
 }
-SERVER = "--flavor m1.tiny --nic none --wait -c name -c status -c image"
+SERVER = "--flavor m1.tiny --network net --wait -c name -c status -c image"
 
 
 class Tour:
@@ -79,6 +79,9 @@ def images(tour: Tour) -> None:
     done = at_site2.run("openstack server create its-vm --image debian --flavor m1.tiny --nic none -f value -c name")
     started = done.status == 0 and tour.bed.settled("Site2", "its-vm")["status"] == "ACTIVE"
     tour.check("and a server is started there", started, done.output)
+    for made in ("network create net", "subnet create sub --network net --subnet-range 10.9.0.0/24"):
+        done = tour.console.run(f"openstack {made} -f value -c name")
+        tour.check(f"at Site1: openstack {made}", done.status == 0, done.output)
 
 
 def without_a_scope(tour: Tour) -> None:
@@ -98,6 +101,7 @@ def image_of_another_site(tour: Tour) -> None:
     tour.check("the VM is ACTIVE", done.status == 0 and "ACTIVE" in done.output, done.output)
     vm = tour.bed.find_server("Site1", "my-vm")
     tour.check("on Site1", vm["status"] == "ACTIVE" and vm["OS-EXT-SRV-ATTR:host"] == "compute-Site1")
+    tour.check("in Site1's network", "net" in vm["addresses"], vm["addresses"])
     tour.check("Site2 knows nothing of it", not tour.bed.servers("Site2", "my-vm"))
     same_bytes(tour, vm["id"], "Site2")
     had = tour.bed.image_status("Site1", tour.bed.debian)
@@ -135,6 +139,19 @@ def lists(tour: Tour) -> None:
     tour.check("Site2's servers are listed, and not Site1's", "its-vm" in done.output and "my-vm" not in done.output)
     done = tour.openstack("server list -c Name -c Status", "server-list")
     tour.check("without a scope it is the other way round", "my-vm" in done.output and "its-vm" not in done.output)
+
+
+def without_the_plugin(tour: Tour) -> None:
+    tour.title("Without the plugin: cheops run gives a scope to any client")
+    done = tour.console.run("cheops run --scope '{image: Site2}' -- openstack image list -c Name -c Status")
+    tour.say(transcript(done))
+    tour.transcripts["cheops-run"] = transcript(done)
+    tour.check("Site2's image is listed", "debian" in done.output, done.output)
+    scoped = "cheops run --scope '{compute: Site1, image: Site2}' -- openstack"
+    done = tour.console.run(f"{scoped} server create run-vm --image debian {SERVER}")
+    tour.say(transcript(done))
+    tour.check("a server starts from it", done.status == 0 and "ACTIVE" in done.output, done.output)
+    same_bytes(tour, tour.bed.find_server("Site1", "run-vm")["id"], "Site2")
 
 
 def at_home(tour: Tour) -> None:
@@ -246,6 +263,9 @@ def strangers(tour: Tour) -> None:
     tour.check("Site2's glance refuses Site1's token: 401", done.status != 0 and "401" in done.output, done.output)
     refused = [line for line in tour.bed.log("Site1") if line["status"] == 401 and line["to"] == "site/Site2"]
     tour.check("it was glance of Site2 that did, as its keystone can't read it", bool(refused))
+    status, answer = tour.bed.create_raw("Site1", "stranger", tour.bed.debian, RESOLVED)
+    tour.say(f"{DIM}POST /v2.1/servers with {RESOLVED} → {status}{END} {answer}")
+    tour.check("so nova of Site1 can't use the image", status >= 400, answer)
     for path, key in kept.items():
         path.write_bytes(key)
     tour.bed.lab.restart("Site2", "keystone")
@@ -258,6 +278,7 @@ STEPS = (
     without_a_scope,
     image_of_another_site,
     lists,
+    without_the_plugin,
     at_home,
     mistakes,
     mixed,
@@ -301,8 +322,10 @@ def main() -> None:
     try:
         bed = Bed(lab)
         install_client(bed)
-        print(f"… ready after {ready:.0f} s, each with Envoy, agent, keystone, glance, placement, neutron")
-        print("and nova. Test doubles stand for the hypervisor and for the network agents; OpenStack is as released.")
+        print(
+            f"… ready after {time.monotonic() - began:.0f} s: an Envoy, an agent and an OpenStack as released on each;"
+        )
+        print("only the hypervisor and the network agents are test doubles.")
         tour = Tour(bed)
         for step in (step for step in STEPS if not args.steps or step.__name__ in args.steps):
             step(tour)

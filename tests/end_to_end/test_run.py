@@ -6,6 +6,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -62,12 +63,13 @@ def said(done: "subprocess.CompletedProcess[str]") -> Any:
 
 @contextmanager
 def started(scope: str, *command: str, before: tuple[str, ...] = ()) -> Iterator["subprocess.Popen[str]"]:
-    """`cheops run` in a process group of its own, as a shell starts it; ended if it still runs."""
+    """`cheops run` in a process group of its own, as a shell starts it; ended if it still runs, and all its files."""
     words = [*before, CHEOPS, "run", "--scope", scope, "--", *command]
-    child = subprocess.Popen(
-        words, env=environment(), text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, process_group=0
-    )
-    with child:
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with (
+        tempfile.TemporaryDirectory(prefix="run-") as folder,
+        subprocess.Popen(words, env=environment(TMPDIR=folder), text=True, process_group=0, **pipes) as child,
+    ):
         try:
             yield child
         finally:

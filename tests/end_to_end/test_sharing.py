@@ -480,6 +480,24 @@ def test_a_location_without_a_scope_leads_back_here(lab: Lab) -> None:
     assert location(lab, "", "http://example.org/x", by_url=False) == "http://example.org/x"
 
 
+# Every way takes what the others take
+
+
+def test_many_and_long_headers_pass_whatever_is_added_to_them(lab: Lab, way: str) -> None:
+    """A front takes 100 headers and 60 KB; what it adds for the way must not be the last straw."""
+    front, scope = lab.site("Site1").front("things"), scoped(f"{{things: {way}}}")
+    many = [f"X-H{number}: {number}" for number in range(90)]
+    seen = told(call(front, b"/echo", scope, *many))
+    assert [f"X-H{number}: {value}" for number, (value,) in enumerate(map(seen.values, names_of(many)))] == many
+    assert told(call(front, b"/echo", scope, f"X-Long: {'x' * 61_000}")).values("x-long") == ["x" * 61_000]
+    answer = call(front, reply("200 OK", *many), scope)
+    assert (answer.status, [answer.values(name) for name in names_of(many)]) == (200, [[str(n)] for n in range(90)])
+
+
+def names_of(lines: list[str]) -> list[str]:
+    return [line.partition(":")[0].lower() for line in lines]
+
+
 # What goes wrong
 
 

@@ -1,4 +1,4 @@
-"""The descriptions that come with Cheops, which settings name without a folder or an ending: `application: openstack`."""
+"""The descriptions that come with Cheops; settings name them without folder or ending: `application: openstack`."""
 
 from pathlib import Path
 
@@ -18,7 +18,7 @@ def is_bundled(name: str) -> bool:
 
 
 def find_application(name: str, folder: Path) -> Path:
-    """The file of a description: a bundled one by its name, or one's own by its path from `folder`. Raises BadSettings."""
+    """The file of a description: a bundled one by name, one's own by its path from `folder`. Raises BadSettings."""
     if not is_bundled(name):
         return folder / name
     known = bundled()

@@ -10,7 +10,7 @@ from cheops.documents import Document
 
 
 class Errors(Document):
-    """Cheops answers problem documents (RFC 9457); clients that look elsewhere find the sentence where `message` says."""
+    """Cheops answers problem documents (RFC 9457); who looks elsewhere finds the sentence where `message` says."""
 
     media_type: Annotated[str, StringConstraints(pattern=r"^[a-z]+/[a-z0-9.+-]+$")] = "application/problem+json"
     message: Annotated[str, StringConstraints(pattern=r"^\w+(\.\w+)*$")] | None = None

@@ -111,6 +111,8 @@ def status(folder: Path, as_json: bool) -> None:
         for name, site in found["sites"].items()
     ]
     click.echo(_table(["site", "ready", *next(iter(found["sites"].values()))["pids"]], rows))
+    if shared := found["shared"]:
+        click.echo(f"\nShared by them: {', '.join(f'{name} {_pid(pid)}' for name, pid in shared.items())}")
     if found["links"]["pid"] is None:
         click.echo("\nThe links are down, so no site reaches another: cheops lab down, and up again.")
     elif ways := found["links"]["ways"]:

@@ -19,7 +19,7 @@ ASKING_SECONDS = 30.0  # for a command that says whether something is ready
 
 @dataclass(frozen=True, kw_only=True)
 class Instance:
-    """`owner` is a site or "shared"; the processes run in the folder `data`; `agent_ready` waits for the site's agent."""
+    """`owner` is a site or "shared"; processes run in the folder `data`; `agent_ready` waits for the site's agent."""
 
     owner: str
     part: Part

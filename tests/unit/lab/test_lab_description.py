@@ -53,8 +53,8 @@ def test_a_place_is_filled_in_and_nothing_else_changes(text: str, filled: str) -
 
 def test_known_places_are_the_site_and_both_ends_of_each_service() -> None:
     known = known_places(["notes", "mail-out"])
-    assert known[:5] == ["python", "folder", "site", "address", "data"]
-    assert known[5:] == ["front.notes", "backend.notes", "front.mail-out", "backend.mail-out"]
+    assert known[:8] == ["python", "folder", "site", "address", "data", "cache", "shared", "sites"]
+    assert known[8:] == ["front.notes", "backend.notes", "front.mail-out", "backend.mail-out"]
     assert unknown_places("{front.mail-out} {front.mail} {{x}} {sight}", known) == ["front.mail", "sight"]
 
 
@@ -80,7 +80,7 @@ def test_places_are_checked_wherever_they_may_stand(field: str) -> None:
     assert "{x}" in told
 
 
-@pytest.mark.parametrize("field", ["after: [run, '{x}']", "tour: ['curl {x}']"])
+@pytest.mark.parametrize("field", ["after: [run, '{x}']", "before: [run, '{x}']", "tour: ['curl {x}']"])
 def test_places_are_checked_outside_the_processes_too(field: str) -> None:
     assert "{x}" in mistake(f"processes: {{notes: {{command: [run]}}}}\n{field}\n")
 
@@ -95,12 +95,67 @@ def test_places_are_checked_outside_the_processes_too(field: str) -> None:
         ("processes: {a/b: {command: [run]}}", "letters, digits"),
         ("processes: {notes: {command: [run], ready: 'localhost:80'}}", "http://"),
         ("processes: {notes: {comand: [run]}}", "did you mean 'command'?"),
+        ("processes: {before: {command: [run]}}", "means something else in a lab"),
+        (
+            "processes: {notes: {command: [run], after: [mail]}}",
+            "'mail' is no process above this one; there are: agent",
+        ),
+        ("processes: {a: {command: [run], after: [b]}, b: {command: [run]}}", "there are: agent"),
+        ("processes: {notes: {command: [run]}}\nready_within: 0", "greater than 0"),
     ],
 )
 def test_mistakes_say_what_would_be_right(text: str, what: str) -> None:
     told = mistake(text)
-    assert told.startswith("lab.yaml:1: ")
+    assert told.startswith(f"lab.yaml:{1 + text.count(chr(10))}: ")
     assert what in told
+
+
+@pytest.mark.parametrize(
+    ("field", "where"),
+    [
+        ("install: [run, '{python} {folder} {cache}', '{data}']", "lab.yaml:3: install.2"),
+        (
+            "shared: {processes: {db: {command: [run, '{data} {address} {sites} {site}']}}}",
+            "lab.yaml:3: shared.processes",
+        ),
+        ("shared: {before: ['{backend.notes}'], processes: {db: {command: [run]}}}", "lab.yaml:3: shared.before"),
+    ],
+)
+def test_what_all_sites_share_names_no_site(field: str, where: str) -> None:
+    told = mistake(f"processes:\n  notes: {{command: [run]}}\n{field}\n")
+    assert told.startswith(where)
+    assert "the lab doesn't know {" in told
+
+
+def test_a_process_may_come_after_others_and_after_the_fronts() -> None:
+    read = described("""\
+        processes:
+          notes: {command: [run], ready: tcp://127.0.0.1:80}
+          mail: {command: [run], after: [notes, agent], ready: ["{python}", "{folder}/ready.py"]}
+        """)
+    assert read.processes["mail"].after == ("notes", "agent")
+    assert read.processes["mail"].ready == ("{python}", "{folder}/ready.py")
+
+
+BUNDLED = """\
+application: openstack
+services: [image, identity]
+processes: {glance: {command: [run, "{backend.image}"]}}
+"""
+
+
+def test_a_bundled_description_and_some_of_its_services(tmp_path: Path) -> None:
+    (tmp_path / "lab.yaml").write_text(BUNDLED)
+    app = read_app(tmp_path)
+    assert (app.description, app.services) == ("openstack", ("image", "identity"))
+    (tmp_path / "lab.yaml").write_text(BUNDLED.replace("[image,", "[imago,"))
+    with pytest.raises(
+        BadSettings, match=r"lab\.yaml:2: services\.0: openstack has no such service; it has: identity, "
+    ):
+        read_app(tmp_path)
+    (tmp_path / "lab.yaml").write_text(BUNDLED.replace("{backend.image}", "{backend.compute}"))
+    with pytest.raises(BadSettings, match=r"the lab doesn't know \{backend\.compute\}"):
+        read_app(tmp_path)
 
 
 def test_a_file_is_filled_in_or_told_with_its_line(tmp_path: Path) -> None:
@@ -117,7 +172,7 @@ def test_an_application_is_read_with_both_its_files(tmp_path: Path) -> None:
     app = read_app(folder_of(tmp_path))
     assert list(app.application.services) == ["notes"]
     assert list(app.lab.processes) == ["notes"]
-    assert app.description == tmp_path / "application.yaml"
+    assert (app.description, app.services) == (str(tmp_path / "application.yaml"), ("notes",))
 
 
 def test_a_module_that_is_missing_is_told_with_what_to_do(tmp_path: Path) -> None:

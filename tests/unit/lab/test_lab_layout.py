@@ -7,14 +7,14 @@ import pytest
 
 from cheops.config import Address
 from cheops.errors import BadSettings
-from cheops.lab.layout import Place, check_net, links_spec, listening, peers_of
+from cheops.lab.layout import Place, check_net, install_values, links_spec, listening, peers_of, shared_values
 
 LAB, APP = Path("/lab"), Path("/app")
 
 
 def places(sites: int = 3, **ports: tuple[int, int]) -> list[Place]:
     given = ports or {"notes": (8600, 18600)}
-    return [Place(number=number, net="127.0.34", lab=LAB, ports=given) for number in range(1, sites + 1)]
+    return [Place(number=number, net="127.0.34", lab=LAB, ports=given, sites=sites) for number in range(1, sites + 1)]
 
 
 def test_a_site_has_an_address_and_a_folder_of_its_own() -> None:
@@ -34,9 +34,24 @@ def test_values_for_the_places_of_lab_yaml() -> None:
         "site": "Site1",
         "address": "127.0.34.1",
         "data": "/lab/Site1/app",
+        "cache": "/.lab-cache/app",
+        "shared": "127.0.34.254",
+        "sites": "3",
         "front.notes": "127.0.34.1:8600",
         "backend.notes": "127.0.34.1:18600",
     }
+
+
+def test_values_for_what_all_sites_share() -> None:
+    assert shared_values("127.0.34", 2, LAB, APP) == {
+        "python": sys.executable,
+        "folder": "/app",
+        "cache": "/.lab-cache/app",
+        "address": "127.0.34.254",
+        "data": "/lab/shared",
+        "sites": "2",
+    }
+    assert set(install_values(LAB, APP)) == {"python", "folder", "cache"}
 
 
 def test_a_site_knows_the_others_at_its_own_end_of_the_links() -> None:

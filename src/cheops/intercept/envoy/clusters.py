@@ -47,6 +47,9 @@ def _protocol(**fields: Any) -> dict[str, Any]:
     return {"typed_extension_protocol_options": {"envoy.extensions.upstreams.http.v3.HttpProtocolOptions": options}}
 
 
+# What passed a front (60 KB and 100 headers at most) passes the rest of the way too, with what we add to it.
+MORE_HEADERS = {"max_headers_count": 200, "max_response_headers_kb": 96}
+
 # A service may close a connection that lay idle just as a request is written to it: be the first to close. Servers
 # keep idle connections for 2 s (gunicorn), 5 s (node) and longer.
 _HTTP1 = _protocol(
@@ -60,7 +63,11 @@ def _service(here: str, name: str, backend: Address) -> Cluster:
 
 
 def _pipe(name: str, path: str, here: str, sentence: str) -> Cluster:
-    return _cluster(name, {"pipe": {"path": path}}, site=here, sentence=sentence, type="STATIC", **_HTTP1)
+    protocol = _protocol(
+        common_http_protocol_options={"idle_timeout": "1s", **MORE_HEADERS},
+        explicit_http_config={"http_protocol_options": {}},
+    )
+    return _cluster(name, {"pipe": {"path": path}}, site=here, sentence=sentence, type="STATIC", **protocol)
 
 
 def socket(address: Address) -> dict[str, Any]:
@@ -80,7 +87,9 @@ def _peer(of: Site, name: str, mesh: Address) -> Cluster:
         site=name,
         sentence=f"The site {name} can't be reached from {of.name}.",
         **_kind(mesh),
-        **_protocol(explicit_http_config={"http2_protocol_options": _http2()}),
+        **_protocol(
+            common_http_protocol_options=MORE_HEADERS, explicit_http_config={"http2_protocol_options": _http2()}
+        ),
         connect_timeout=f"{PEER_CONNECT_SECONDS}s",
         transport_socket=_tls_to(of, name),
         health_checks=[_health_check(of)],

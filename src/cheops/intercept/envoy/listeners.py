@@ -3,7 +3,7 @@
 from typing import Any
 
 from cheops.config import Address, Site
-from cheops.intercept.envoy.clusters import config_file, socket, tls_context
+from cheops.intercept.envoy.clusters import MORE_HEADERS, config_file, socket, tls_context
 from cheops.intercept.envoy.names import HEALTH_PATH, PATH, SERVICE, typed
 from cheops.intercept.envoy.routes import front_name
 
@@ -50,6 +50,14 @@ _STRIP = {
 }
 
 
+# What passed a front passes here too, with what was added to it there.
+_BETWEEN = {
+    "skip_xff_append": True,
+    "max_request_headers_kb": 96,
+    "common_http_protocol_options": {"max_headers_count": MORE_HEADERS["max_headers_count"]},
+}
+
+
 def _mesh(of: Site) -> Listener:
     mesh = of.settings.mesh
     context = typed(
@@ -63,7 +71,7 @@ def _mesh(of: Site) -> Listener:
             "initial_stream_window_size": 1 << 20,
             "initial_connection_window_size": 8 << 20,
         },
-        "skip_xff_append": True,
+        **_BETWEEN,
     }
     tls = {"name": "envoy.transport_sockets.tls", "typed_config": context}
     return _listener("mesh", socket(mesh.listen), manager, transport_socket=tls)
@@ -74,7 +82,7 @@ def _egress(of: Site) -> Listener:
     return _listener(
         "egress",
         path,
-        _manager(of, "egress", ["cheops.path", "cheops.location"], _SERVICE) | {"skip_xff_append": True},
+        _manager(of, "egress", ["cheops.path", "cheops.location"], _SERVICE) | _BETWEEN,
     )
 
 

@@ -9,6 +9,7 @@ import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import time
 from collections.abc import Mapping
@@ -20,11 +21,12 @@ import aiohttp
 import structlog
 
 from cheops.config import Site
-from cheops.errors import DataPlaneFailed
+from cheops.errors import BadSettings, DataPlaneFailed
 from cheops.intercept.envoy.files import Document, bootstrap, discovery, watched_files
 
 START_SECONDS = 15
 APPLY_SECONDS = 10
+LOG_FLUSH_SECONDS = 0.5
 LOG_FORMAT = '{"time":"%Y-%m-%dT%T.%eZ","level":"%l","logger":"envoy.%n","event":"%j"}'
 ACCESS_LOG_BYTES = 64 << 20  # then a new file is begun; one old one is kept
 log = structlog.get_logger("envoy")
@@ -64,7 +66,10 @@ class Envoy:
         self.starts = 0
 
     async def start(self) -> None:
-        """Adopts the Envoy that runs already, or starts one, and waits until it serves. Raises DataPlaneFailed."""
+        """Adopts the Envoy that runs already, or starts one, and waits until it serves.
+
+        Raises DataPlaneFailed, or BadSettings if others listen where it shall.
+        """
         for folder in (self._folder, self._site.run, self._site.data / "log"):
             folder.mkdir(parents=True, exist_ok=True)
         self._site.run.chmod(0o700)
@@ -78,6 +83,7 @@ class Envoy:
         if running and running.lives:
             self._running = running
             await self._end(running)
+        check_free(self._site)
         self._write_all(watched_files(self._site))
         await self._spawn(start_file)
 
@@ -90,16 +96,21 @@ class Envoy:
     def _arguments(self) -> list[str]:
         envoy = self._site.settings.envoy
         path = str(self._folder / "bootstrap.json")
-        log_file = str(self._site.data / "log" / "envoy.jsonl")
         return [
             *(self._binary, "-c", path, "--concurrency", str(envoy.workers), "--disable-hot-restart"),
-            *("--log-level", envoy.log_level, "--log-path", log_file, "--log-format", LOG_FORMAT),
-            *("--drain-time-s", str(envoy.drain_seconds), "--file-flush-interval-msec", "500"),
+            *("--log-level", envoy.log_level, "--log-path", str(self._log), "--log-format", LOG_FORMAT),
+            *(
+                "--drain-time-s",
+                str(envoy.drain_seconds),
+                "--file-flush-interval-msec",
+                str(int(1000 * LOG_FLUSH_SECONDS)),
+            ),
         ]
 
     async def _spawn(self, start_file: str) -> None:
         _replace(self._folder / "bootstrap.json", bootstrap(self._site))
         self.starts += 1
+        said = self._said()
         child = subprocess.Popen(
             self._arguments(),
             stdin=subprocess.DEVNULL,
@@ -110,30 +121,40 @@ class Envoy:
         self._child, self._running = child, Running(pid=child.pid, began=began(child.pid) or "", bootstrap=start_file)
         _replace(self._pid_file, self._running.__dict__)
         try:
-            await self._until_ready(child)
+            await self._until_ready(child, said)
         except DataPlaneFailed:
             child.kill()
             child.wait()
             raise
         log.info("started", pid=child.pid)
 
-    async def _until_ready(self, child: "subprocess.Popen[bytes]") -> None:
+    async def _until_ready(self, child: "subprocess.Popen[bytes]", said: int) -> None:
         end = time.monotonic() + START_SECONDS
         while time.monotonic() < end:
             if child.poll() is not None:
-                self._fail(f"Envoy ended with status {child.returncode} as it started")
+                await self._fail(f"Envoy ended with status {child.returncode} as it started", said, patience=0)
             if (await self.ask("/ready")).startswith("LIVE"):
                 refused = [name for name, (_, refused) in (await self._versions()).items() if refused]
                 if refused:
-                    self._fail(f"Envoy refused {', '.join(refused)}")
+                    await self._fail(f"Envoy refused {', '.join(refused)}", said)
                 return
             await asyncio.sleep(0.02)
-        self._fail(f"Envoy wasn't ready in {START_SECONDS} s")
+        await self._fail(f"Envoy wasn't ready in {START_SECONDS} s", said)
 
-    def _fail(self, what: str) -> NoReturn:
-        path = self._site.data / "log" / "envoy.jsonl"
-        last = _last_complaint(path)
-        raise DataPlaneFailed(f"{what}: {last}" if last else what, hint=f"See {path}.")
+    @property
+    def _log(self) -> Path:
+        return self._site.data / "log" / "envoy.jsonl"
+
+    def _said(self) -> int:
+        """How much Envoy has logged so far, in bytes."""
+        return self._log.stat().st_size if self._log.exists() else 0
+
+    async def _fail(self, what: str, said: int, patience: float = 2 * LOG_FLUSH_SECONDS) -> NoReturn:
+        """Raises DataPlaneFailed with Envoy's own last complaint since then, which it writes a moment later."""
+        end = time.monotonic() + patience
+        while not (last := _last_complaint(self._log, said)) and time.monotonic() < end:
+            await asyncio.sleep(0.02)
+        raise DataPlaneFailed(f"{what}: {last}" if last else what, hint=f"See {self._log}.")
 
     async def ask(self, path: str, *, post: bool = False) -> str:
         """What Envoy's admin interface answers; nothing if it doesn't."""
@@ -206,7 +227,7 @@ class Envoy:
         changed = {name: document for name, document in files.items() if old.get(name) != document}
         if not changed:
             return
-        before = await self._versions()
+        before, said = await self._versions(), self._said()
         self._write_all(changed)
         awaited = {name: document["version_info"] for name, document in changed.items() if name in before}
         end = time.monotonic() + APPLY_SECONDS
@@ -216,9 +237,9 @@ class Envoy:
                 return
             refused = [name for name in awaited if now.get(name, ("", 0))[1] > before[name][1]]
             if refused:
-                self._fail(f"Envoy refused {', '.join(refused)}")
+                await self._fail(f"Envoy refused {', '.join(refused)}", said)
             await asyncio.sleep(0.01)
-        self._fail(f"Envoy didn't take up {', '.join(awaited)} in {APPLY_SECONDS} s")
+        await self._fail(f"Envoy didn't take up {', '.join(awaited)} in {APPLY_SECONDS} s", said)
 
     async def _versions(self) -> dict[str, tuple[str, int]]:
         """For each watched file that Envoy has read: the version in force, and how many it has refused."""
@@ -279,6 +300,28 @@ class Envoy:
         return sum(int(line.rpartition(": ")[2]) for line in stats.splitlines() if ": " in line)
 
 
+def check_free(site: Site) -> None:
+    """Raises BadSettings if something listens where Envoy shall.
+
+    Envoy wouldn't notice another Envoy, such as that of a copied site: they share an address (SO_REUSEPORT), and each
+    gets half of the requests.
+    """
+    fronts = {f"services.{name}.front": front.front for name, front in site.settings.services.items()}
+    for setting, address in {"mesh.listen": site.settings.mesh.listen, **fronts}.items():
+        family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
+        with socket.socket(family) as trial:
+            trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # connections that have ended don't count
+            if family == socket.AF_INET6:
+                trial.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            try:
+                trial.bind((address.host, address.port))
+            except OSError as error:
+                raise BadSettings(
+                    f"{setting}: nothing can listen on {address}: {error.strerror}",
+                    hint="End what listens there, or choose another address.",
+                ) from error
+
+
 def _file_of(statistic: str) -> str:
     """The name of the file whose state a statistic tells."""
     match statistic.split(".rds."):
@@ -299,8 +342,11 @@ def _both(old: Document | None, new: Document) -> Document:
 def _replace(path: Path, document: Any) -> None:
     """Envoy notices a rename only, and must never read half a file."""
     half = path.with_suffix(".half")
-    half.write_text(json.dumps(document))
-    half.replace(path)
+    try:
+        half.write_text(json.dumps(document))
+        half.replace(path)
+    except OSError as error:
+        raise DataPlaneFailed(f"{path} can't be written: {error.strerror}") from error
 
 
 async def _until_ended(pid: int) -> None:
@@ -319,10 +365,10 @@ async def _until_ended(pid: int) -> None:
         os.close(descriptor)
 
 
-def _last_complaint(path: Path) -> str:
-    """The last line of Envoy's log that isn't mere information, in at most 500 characters."""
+def _last_complaint(path: Path, since: int) -> str:
+    """The last line of Envoy's log after so many bytes that isn't mere information, in at most 500 characters."""
     try:
-        lines = path.read_text(errors="replace")[-20_000:].splitlines()
+        lines = path.read_bytes()[since:][-20_000:].decode(errors="replace").splitlines()
     except OSError:
         return ""
     for line in reversed(lines):
