@@ -22,6 +22,7 @@ from mixing import parallel
 from streaming import gigabyte
 
 from cheops.applications import bundled
+from cheops.errors import CheopsError
 from cheops.lab.lab import Lab
 
 ROOT = Path(__file__).parents[2]
@@ -341,4 +342,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except CheopsError as error:
+        sys.exit(f"tour: {error}")

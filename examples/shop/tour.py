@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from cheops.errors import CheopsError
 from cheops.lab.lab import Lab
 
 BOLD, DIM, GREEN, RED, END = (
@@ -286,4 +287,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except CheopsError as error:
+        sys.exit(f"tour: {error}")

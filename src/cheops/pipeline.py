@@ -13,7 +13,7 @@ intercept/envoy/ tells it to.
 """
 
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from cheops.applications import Application
 from cheops.carry import Carried, carry, read_carried
@@ -21,9 +21,12 @@ from cheops.carry.request_id import MOST_BINDINGS, Bindings, KeptBy, RandomDigit
 from cheops.errors import BadRequest, BadScope, CantKeep, ScopeNoLongerKept
 from cheops.execute import execute
 from cheops.model import Reply, Request, View
-from cheops.plan import make_plan
+from cheops.plan import Plan, make_plan
 from cheops.ports import KeptScopes, Transport
 from cheops.scope import Binding, Scope, ScopeError, SiteName, parse
+
+LONGEST_REMEMBERED = 1024  # characters
+MOST_REMEMBERED = 1000  # plans; together at most a few megabytes
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -35,18 +38,30 @@ class Pipeline:
     transport: Transport
     kept: KeptScopes
     random: RandomDigits
+    remembered: dict[tuple[str, str], Plan] = field(default_factory=dict, repr=False)
 
     async def serve(self, request: Request) -> Reply:
         """The reply to a request. Raises CheopsError for whatever isn't a service's own answer."""
         carried = read_carried(request, self.application)
-        scope = await self.understand(carried)
-        plan = make_plan(scope, request.service, self.view)
+        plan = await self._plan(carried)
         if carried.text is None:  # there is none, or its id carries it already
             return await execute(plan, carried.request, self.transport)
         carrying = carry(carried.request, plan.resolved, self.application, self.view, self.random)
         if carrying.keep_under:
             self._keep(carrying.keep_under, plan.resolved.text())
         return await execute(plan, carrying.request, self.transport)
+
+    async def _plan(self, carried: Carried) -> Plan:
+        """The plan; the same words for the same service mean the same, so it is remembered, up to a bound."""
+        key = (carried.text or "", carried.request.service)
+        if carried.text is not None and (known := self.remembered.get(key)):
+            return known
+        plan = make_plan(await self.understand(carried), carried.request.service, self.view)
+        if carried.text is not None and len(carried.text) <= LONGEST_REMEMBERED:
+            if len(self.remembered) >= MOST_REMEMBERED:
+                self.remembered.clear()
+            self.remembered[key] = plan
+        return plan
 
     def _keep(self, uuid: str, text: str) -> None:
         try:

@@ -15,6 +15,9 @@ from end_to_end.traces import Traces
 
 _numbers = itertools.count(1)
 
+# Whoever starts the tests in the background has them ignore SIGINT, and all that they start would ignore it too.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+
 
 def unused_net() -> str:
     """The beginning of addresses that nobody else uses: no other test here, no other run on this machine."""

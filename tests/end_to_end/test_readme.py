@@ -25,6 +25,23 @@ def run(command: str, folder: Path, seconds: float = 120) -> "subprocess.Complet
     )
 
 
+# These two come first: the tour takes the same addresses as the lab of the others.
+
+
+def test_make_run() -> None:
+    """The tour, which checks what it shows."""
+    done = run("make run", ROOT, seconds=300)
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    assert "Everything it showed was checked." in done.stdout
+
+
+def test_make_test_is_what_ci_runs() -> None:
+    """`make test` runs this very test; so that it is known to be README's, CI's and one and the same."""
+    assert "make test" in (ROOT / ".ci" / "run").read_text()
+    planned = run("make --dry-run test", ROOT).stdout
+    assert all(part in planned for part in ("ruff check", "mypy", "lint-imports", "bin/pytest"))
+
+
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A folder with the examples, and a lab that runs in it as README starts it."""
@@ -63,17 +80,3 @@ def test_the_commands_of_the_lab_in_their_order(folder: Path) -> None:
     for command in commands[1:-1]:
         done = run(command, folder)
         assert done.returncode == 0, f"{command}: {done.stdout}{done.stderr}"
-
-
-def test_make_run() -> None:
-    """The tour, which checks what it shows."""
-    done = run("make run", ROOT, seconds=300)
-    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
-    assert "Everything it showed was checked." in done.stdout
-
-
-def test_make_test_is_what_ci_runs() -> None:
-    """`make test` runs this very test; so that it is known to be README's, CI's and one and the same."""
-    assert "make test" in (ROOT / ".ci" / "run").read_text()
-    planned = run("make --dry-run test", ROOT).stdout
-    assert all(part in planned for part in ("ruff check", "mypy", "lint-imports", "bin/pytest"))

@@ -17,6 +17,7 @@ from cheops.model import Headers, Reply, Request
 _URL = URL("http://egress/", encoded=True)  # the path goes in a header, past every parser
 _HOP_BY_HOP = {b"connection", b"keep-alive", b"proxy-connection", b"te", b"trailer", b"transfer-encoding", b"upgrade"}
 _CHUNK = 1 << 16
+_SMALL = 16 << 10
 
 
 class HttpTransport:
@@ -46,8 +47,8 @@ class HttpTransport:
         to = self._cluster(request.service, site)
         internal = ((TO, to), (SERVICE, request.service), (PATH, _as_text(request.target, "the URL")))
         headers = [*_end_to_end(request.headers), *internal]
-        body = _headers_first(request.body) if request.body else None
         expects = b"100-continue" in (value.lower() for value in request.values(b"expect"))
+        body = await _for_aiohttp(request, expects=expects)
         try:
             reply = await self._session.request(
                 request.method, _URL, headers=headers, data=body, expect100=expects, allow_redirects=False
@@ -88,6 +89,17 @@ def _end_to_end(headers: Headers) -> list[tuple[str, str]]:
         for name, value in headers
         if name not in dropped
     ]
+
+
+async def _for_aiohttp(request: Request, *, expects: bool) -> bytes | AsyncGenerator[bytes, None] | None:
+    """A small body whole, in one write with the headers, since its sender waits for nothing; any other as it comes."""
+    if request.body is None:
+        return None
+    lengths = request.values(b"content-length")
+    if expects or not lengths or int(lengths[0]) > _SMALL:
+        return _headers_first(request.body)
+    async with aclosing(request.body) as body:
+        return b"".join([chunk async for chunk in body])
 
 
 async def _headers_first(body: AsyncGenerator[bytes, None]) -> AsyncGenerator[bytes, None]:

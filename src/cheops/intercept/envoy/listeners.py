@@ -161,7 +161,7 @@ def _access_log(of: Site, listener: str, service: str) -> dict[str, Any]:
     the request went, `peer` the site that it came from on the mesh.
     """
     fields = {
-        "time": "%START_TIME%",
+        "time": "%START_TIME(%Y-%m-%dT%H:%M:%S.%6fZ)%",  # calls follow each other within a millisecond
         "site": of.name,
         "listener": listener.partition("/")[0],
         "service": service,
@@ -172,8 +172,7 @@ def _access_log(of: Site, listener: str, service: str) -> dict[str, Any]:
         "carried": "%DYNAMIC_METADATA(cheops:carried)%",
         "to": "%UPSTREAM_CLUSTER_RAW%",
         "id": f"%REQ({of.application.request_id.header})%" if of.application.request_id else "-",
-        "client": "%DOWNSTREAM_REMOTE_ADDRESS%",
-        "peer": "%DOWNSTREAM_PEER_URI_SAN%",
+        **({"peer": "%DOWNSTREAM_PEER_URI_SAN%"} if listener == "mesh" else {"client": "%DOWNSTREAM_REMOTE_ADDRESS%"}),
         "ms": "%DURATION%",
         "received": "%BYTES_RECEIVED%",
         "sent": "%BYTES_SENT%",

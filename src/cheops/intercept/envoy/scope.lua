@@ -83,16 +83,20 @@ local function decide(text)
 end
 
 -- Scopes repeat themselves; what was decided is remembered, up to a bound.
-local remembered, count = {}, 0
-local function decision(text)
-  local choice = remembered[text]
-  if not choice then
-    choice = decide(text)
-    if count >= 1000 then remembered, count = {}, 0 end
-    remembered[text], count = choice, count + 1
+local function remembering(decide)
+  local remembered, count = {}, 0
+  return function(key)
+    local choice = remembered[key]
+    if not choice then
+      choice = decide(key)
+      if count >= 1000 then remembered, count = {}, 0 end
+      remembered[key], count = choice, count + 1
+    end
+    return choice
   end
-  return choice
 end
+
+local decision = remembering(decide)
 
 -- The thirty free digits of a UUIDv8 inside a request id; nil if it isn't marked.
 local function digits_of(id)
@@ -105,17 +109,23 @@ local function digits_of(id)
   return match(digits, "^c4e0[1-4f]") and digits or nil
 end
 
-local function decide_by_id(digits)
-  local count = tonumber(sub(digits, 5, 5))
-  if not count then return "agent" end
+-- The head of a marked id: the mark, the count, and the bindings.
+local function decide_by_head(head)
   local bindings, words = {}, {}
-  for i = 0, count - 1 do
-    local number = tonumber(sub(digits, 6 + 4 * i, 9 + 4 * i), 16)
-    local service, at = S.service_of[math.floor(number / 1024)], S.site_of[number % 1024]
-    if not service or not at or bindings[service] then return "agent" end
-    bindings[service], words[i + 1] = at, service .. ": " .. at
+  for at = 6, #head, 4 do
+    local number = tonumber(sub(head, at, at + 3), 16)
+    local service, site = S.service_of[math.floor(number / 1024)], S.site_of[number % 1024]
+    if not service or not site or bindings[service] then return AGENT end
+    bindings[service], words[#words + 1] = site, service .. ": " .. site
   end
-  return to(bindings[S.service]), "{" .. table.concat(words, ", ") .. "}"
+  return { to = to(bindings[S.service]), text = "{" .. table.concat(words, ", ") .. "}" }
+end
+
+local decision_by_head = remembering(decide_by_head)
+
+local function decision_by_id(digits)
+  local count = tonumber(sub(digits, 5, 5))
+  return count and decision_by_head(sub(digits, 1, 5 + 4 * count)) or AGENT
 end
 
 local function new_id(head)
@@ -261,9 +271,9 @@ function envoy_on_request(handle)
   local id = S.request_id and one(headers, S.request_id.header)
   local digits = id and digits_of(id)
   if digits then
-    local to, carried = decide_by_id(digits)
-    if carried then note(handle, carried) end
-    return go(headers, to, bare_tokens)
+    local choice = decision_by_id(digits)
+    if choice.text then note(handle, choice.text) end
+    return go(headers, choice.to, bare_tokens)
   end
   if on_token then note(handle, on_token) end
   go(headers, on_token and decision(on_token).to or "local", bare_tokens)
