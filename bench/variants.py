@@ -31,6 +31,7 @@ class Variant:
     logged: str | None = None  # the key of the baseline that writes the same access log
     target: float | None = None  # of the throughput, as a share of the baseline's
     at_rate: bool = False  # whether it is measured at a constant rate too
+    without_agent: str | None = None  # the key of the same way without the agent
     served_by: str | None = None
     to: str | None = None
 
@@ -135,6 +136,7 @@ def _ours(
         target=target,
         at_rate=at_rate,
         served_by=site,
+        without_agent=("there" if there else "here") if to == "agent" else None,
         to=to or ("site/Site2" if there else "local/items"),
     )
 

@@ -6,6 +6,7 @@ of Envoy. It holds nothing that a crash would lose; while it is away, Envoy serv
 
 import asyncio
 import contextlib
+import datetime
 import fcntl
 import gc
 import os
@@ -27,6 +28,7 @@ from cheops.intercept.envoy.binary import find_envoy
 from cheops.intercept.envoy.process import Envoy
 from cheops.model import View
 from cheops.pipeline import Pipeline
+from cheops.sites.certificates import ends_soon
 from cheops.stores.kept import KeptFiles
 from cheops.transports.http import HttpTransport
 from cheops.web.admin import SiteState, admin_api, names_of
@@ -103,7 +105,7 @@ class Agent:
         return SiteState(
             site=lambda: self._site,
             reasons=self._reasons,
-            warnings=lambda: [text for text in (self._complaint, self._needs_restart) if text],
+            warnings=self._warnings,
             peers=self._envoy.peers,
         )
 
@@ -111,6 +113,11 @@ class Agent:
         """Why the site isn't ready; nothing if it is."""
         answer = await self._envoy.ask("/ready")
         return [] if answer.startswith("LIVE") else [f"Envoy isn't ready: {answer.strip() or 'it does not answer'}"]
+
+    def _warnings(self) -> list[str]:
+        certificate = self._site.file(self._site.settings.mesh.certificate)
+        soon = ends_soon(certificate, datetime.datetime.now(datetime.UTC))
+        return [text for text in (self._complaint, self._needs_restart, soon) if text]
 
     async def _take_up_changes(self) -> None:
         """Reads site.yaml and the description again once they have changed and then stayed as they are.

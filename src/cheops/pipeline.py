@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from cheops.applications import Application
 from cheops.carry import Carried, carry, read_carried
 from cheops.carry.request_id import MOST_BINDINGS, Bindings, KeptBy, RandomDigits
-from cheops.errors import BadRequest, BadScope, CantKeep, ScopeNoLongerKept
+from cheops.errors import BadRequest, BadScope, CantKeep, NotYet, ScopeNoLongerKept
 from cheops.execute import execute
 from cheops.model import Reply, Request, View
 from cheops.plan import Plan, make_plan
@@ -44,6 +44,11 @@ class Pipeline:
         """The reply to a request. Raises CheopsError for whatever isn't a service's own answer."""
         carried = read_carried(request, self.application)
         plan = await self._plan(carried)
+        if request.values(b"upgrade"):
+            raise NotYet(
+                "an upgraded connection (a websocket, kubectl exec) needs a scope that names one site",
+                hint="Write it as {service: Site}.",
+            )
         if carried.text is None:  # there is none, or its id carries it already
             return await execute(plan, carried.request, self.transport)
         carrying = carry(carried.request, plan.resolved, self.application, self.view, self.random)

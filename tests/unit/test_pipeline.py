@@ -302,3 +302,14 @@ def test_workflows_at_once_do_not_mix() -> None:
 
     assert [served_by(answered) for answered in asyncio.run(all_at_once())] == scopes
     assert [sent.site for sent in world.network.sent] == [site for site in NAMES for _ in NAMES]
+
+
+@pytest.mark.parametrize("protocol", ["websocket", "SPDY/3.1"])
+def test_an_upgrade_needs_a_scope_of_one_site(protocol: str) -> None:
+    error = World().refuses(request("image", x_scope="{image: (Site2)}", connection="upgrade", upgrade=protocol))
+    assert (error.status, error.hint) == (501, "Write it as {service: Site}.")
+
+
+def test_a_mistake_in_the_scope_of_an_upgrade_is_told_first() -> None:
+    error = World().refuses(request("image", x_scope="{image: Site9}", upgrade="websocket"))
+    assert isinstance(error, BadScope)

@@ -12,7 +12,7 @@ from typing import Any
 import structlog
 
 from cheops.applications import Errors
-from cheops.errors import CheopsError, NotYet
+from cheops.errors import CheopsError
 from cheops.intercept.envoy.names import PATH, SERVICE
 from cheops.model import Reply, Request
 
@@ -110,14 +110,9 @@ class _Client:
 
 
 def read_request(scope: Message, client: _Client) -> Request:
-    """The request as the client wrote it. Raises NotYet for what can't pass through here."""
+    """The request as the client wrote it."""
     headers = tuple((name, value) for name, value in scope["headers"])
     stated = dict(headers)
-    if b"upgrade" in stated:
-        raise NotYet(
-            "an upgraded connection (a websocket, kubectl exec) needs a scope that names one site",
-            hint="Write it as {service: Site}.",
-        )
     has_body = b"transfer-encoding" in stated or stated.get(b"content-length", b"0") != b"0"
     if not has_body:
         client.watch()

@@ -347,17 +347,6 @@ def test_a_fault_of_ours_is_an_answer_too() -> None:
     run(story)
 
 
-@pytest.mark.parametrize("protocol", [b"websocket", b"SPDY/3.1"])
-def test_an_upgrade_needs_a_scope_of_one_site(protocol: bytes) -> None:
-    async def story() -> None:
-        serve, seen = answering()
-        start, content = await Client(serve, http_scope((b"upgrade", protocol), (b"connection", b"upgrade"))).end()
-        assert (start["status"], json.loads(content["body"])["hint"]) == (501, "Write it as {service: Site}.")
-        assert seen == []
-
-    run(story)
-
-
 @pytest.mark.parametrize("kind", ["websocket", "lifespan"])
 def test_the_door_takes_http_only(kind: str) -> None:
     async def story() -> None:

@@ -180,7 +180,7 @@ def _access_log(of: Site, listener: str, service: str) -> dict[str, Any]:
     }
     return {
         "name": "file",
-        "filter": {"not_health_check_filter": {}},
+        **({"filter": {"not_health_check_filter": {}}} if listener == "mesh" else {}),
         "typed_config": typed(
             "envoy.extensions.access_loggers.file.v3.FileAccessLog",
             path=str(of.data / "log" / "access.jsonl"),

@@ -1,12 +1,15 @@
-"""Envoy's routes. A front's are matched in this order, cheapest first:
+"""Envoy's routes. A front's are matched in this order.
 
-the front stands in Cheops-Via already      508
-the request id is marked already            Lua, which keeps it if it may
-the path begins with /~scope/               Lua
-X-Scope is a text of the table              the site, at once: one hash look-up
-Lua has chosen (cheops-to)                  the site it chose, or the agent
-nothing carries a scope                     the service here, at once
-else                                        Lua, which chooses; then these are matched again
+X-Scope begins with `{`:
+    the front stands in Cheops-Via already      508
+    the request id is marked already            go on below
+    the path begins with /~scope/               go on below
+    X-Scope is a text of the table              the site, at once: one hash look-up
+all else:
+    nothing carries a scope                     the service here, at once
+    the front stands in Cheops-Via already      508
+    Lua has chosen (cheops-to)                  the site it chose, or the agent
+    else                                        Lua, which chooses; then these are matched again
 """
 
 from collections.abc import Iterator
@@ -34,9 +37,8 @@ from cheops.intercept.envoy.names import (
 
 Route = dict[str, Any]
 
-# What is surely not executed yet may be sent again; anything else would run a write twice. A peer that vanished or
-# can't be connected to isn't tried again: the user waits, and hears of it within 2 s.
-_RETRY = {"retry_on": "connect-failure,refused-stream,reset-before-request", "num_retries": 1}
+# A stream that a peer has refused is surely not executed; anything else sent again might run a write twice. Who can't
+# be connected to isn't tried again: the user waits, and hears of it within 2 s.
 _RETRY_PEER = {"retry_on": "refused-stream", "num_retries": 1}
 _NO_LUA = {
     "typed_per_filter_config": {
@@ -158,12 +160,18 @@ def _problem(of: Site, status: int, code: str, title: str, detail: str) -> dict[
 def _front_matcher(of: Site, service: str) -> dict[str, Any]:
     rest = _routes(*_after_the_table(of, service))
     table = dict(_table(of, service))
-    by_scope = {"matcher": _tree("x-scope", {"exact_match_map": {"map": table}}, otherwise=rest)} if table else rest
-    by_path = _tree(":path", {"prefix_match_map": {"map": {"/~scope/": rest}}}, otherwise=by_scope)
-    matchers = [_if_header(VIA, {"contains": _hop(of, service)}, _route(_circle(of, service)))]
-    if table and (carrier := of.application.request_id):
-        matchers.append(_if_header(carrier.header, {"prefix": carrier.around[0] + MARK}, rest))
-    return {"matcher_list": {"matchers": matchers}, "on_no_match": {"matcher": by_path}}
+    if not table:
+        return {"on_no_match": rest}
+    by_scope = _tree("x-scope", {"exact_match_map": {"map": table}}, otherwise=rest)
+    by_path = _tree(":path", {"prefix_match_map": {"map": {"/~scope/": rest}}}, otherwise={"matcher": by_scope})
+    first = [_if_header(VIA, {"contains": _hop(of, service)}, _route(_circle(of, service)))]
+    if carrier := of.application.request_id:
+        first.append(_if_header(carrier.header, {"prefix": carrier.around[0] + MARK}, rest))
+    scoped = {"matcher_list": {"matchers": first}, "on_no_match": {"matcher": by_path}}
+    return {
+        "matcher_list": {"matchers": [_if_header("x-scope", {"prefix": "{"}, {"matcher": scoped})]},
+        "on_no_match": rest,
+    }
 
 
 def _if_header(name: str, value: dict[str, Any], then: dict[str, Any]) -> dict[str, Any]:
@@ -191,11 +199,11 @@ def _hop(of: Site, service: str) -> str:
     return f"{of.name}/{service};"
 
 
-def _circle(of: Site, service: str) -> Route:
+def _circle(of: Site, service: str, **match: Any) -> Route:
     what = f"The request came back to the front of '{service}' on {of.name}."
     detail = f"{what} A backend in site.yaml is likely the address of a front."
     return {
-        "match": {"prefix": "/"},
+        "match": {"prefix": "/", **match},
         "name": "circle",
         **_problem(of, 508, "circle", "The request goes round in circles", detail),
     }
@@ -203,7 +211,7 @@ def _circle(of: Site, service: str) -> Route:
 
 def _forward(match: dict[str, Any], action: dict[str, Any], **more: Any) -> Route:
     """Time is the service's own business: a watch may be silent for hours."""
-    route = {"timeout": "0s", "idle_timeout": "0s", "retry_policy": _RETRY, **action}
+    route = {"timeout": "0s", "idle_timeout": "0s", **action}
     return {"match": {"prefix": "/", **match}, "route": route, **more}
 
 
@@ -224,7 +232,7 @@ def _to_here(of: Site, service: str, match: dict[str, Any], *headers: dict[str, 
         match,
         {"cluster": local(service)},
         request_headers_to_add=[_passed(of, service), *headers],
-        request_headers_to_remove=[TO, EXTERNAL],
+        request_headers_to_remove=[TO, EXTERNAL] if scoped else [EXTERNAL],
         response_headers_to_add=[_add(SERVED_BY, of.name)] if scoped else [],
         name="here",
     )
@@ -244,22 +252,27 @@ def _to_agent(of: Site, service: str, match: dict[str, Any]) -> Route:
 
 
 def _after_the_table(of: Site, service: str) -> list[Route]:
+    no_scope = _to_here(of, service, {"headers": list(_no_scope(of, service))}, scoped=False)
+    in_via = {"name": VIA, "string_match": {"contains": _hop(of, service)}}
     return [
+        no_scope | _NO_LUA,
+        _circle(of, service, headers=[in_via]),
         _to_peer(of, service, {"cluster_header": TO}, {"headers": [{"name": TO, "string_match": {"prefix": "site/"}}]}),
         _to_here(of, service, {"headers": [_is(TO, "local")]}),
         _to_agent(of, service, {"headers": [_is(TO, "agent")]}),
-        _to_here(of, service, {"headers": list(_no_scope(of))}, scoped=False) | _NO_LUA,
         _to_agent(of, service, {}),  # where Lua is met; should it fail, the agent has the request
     ]
 
 
-def _no_scope(of: Site) -> Iterator[dict[str, Any]]:
-    """Matches requests that carry no scope in any way that this application has."""
+def _no_scope(of: Site, service: str) -> Iterator[dict[str, Any]]:
+    """Matches requests that carry no scope in any way that this application has, and go in no circle."""
 
     def without(name: str, match: dict[str, Any]) -> dict[str, Any]:
         return {"name": name, "string_match": match, "invert_match": True, "treat_missing_header_as_empty": True}
 
     yield {"name": "x-scope", "present_match": False}
+    yield {"name": TO, "present_match": False}
+    yield without(VIA, {"contains": _hop(of, service)})
     yield without("baggage", {"contains": "scope"})
     yield without(":path", {"prefix": "/~scope/"})
     if of.application.request_id:
