@@ -4,7 +4,8 @@ Headers are a tuple of pairs, never a mapping: HTTP allows a name twice and give
 """
 
 from collections.abc import AsyncGenerator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from enum import Enum
 
 from cheops.scope import Names
 
@@ -62,11 +63,59 @@ class Resolved:
         return "{" + ", ".join(f"{service}: {site}" for service, site in self.site_of.items()) + "}"
 
 
+class PeerState(Enum):
+    """How a peer is, as this site finds it: SUSPECT is a peer that doesn't answer, or hasn't been heard yet."""
+
+    UP = "up"
+    SUSPECT = "suspect"
+    DOWN = "down"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RoundTrip:
+    """A measured round-trip time between two sites: smoothed, with its spread, in microseconds; `age` in seconds."""
+
+    us: float
+    spread_us: float
+    age: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PeerView:
+    """What a site knows of a peer. `since` is for how long it has been in this state, in seconds.
+
+    `incarnation` is made anew when the peer's data is; `clock_offset` is how far its clock is ahead, in seconds;
+    `agent_away`: its Envoy answers, its agent doesn't; `note` says what else a person should know.
+    """
+
+    state: PeerState
+    since: float
+    round_trip: RoundTrip | None = None
+    incarnation: str = ""
+    version: str = ""
+    clock_offset: float | None = None
+    agent_away: bool = False
+    note: str = ""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Distances:
+    """The sites that are up as one site sees it, and how far they are from it. `age` of the answer is in seconds."""
+
+    of: Mapping[str, RoundTrip]
+    age: float = 0.0
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class View:
-    """What a site knows of itself and the others: `site` is its own name; numbers are those all sites agree on."""
+    """What a site knows of itself and the others: `site` is its own name; numbers are those all sites agree on.
+
+    `distances` are those from the sites that a scope may ask about, this one among them.
+    """
 
     site: str
     names: Names
     site_numbers: Mapping[str, int]
     service_numbers: Mapping[str, int]
+    peers: Mapping[str, PeerView] = field(default_factory=dict)
+    distances: Mapping[str, Distances] = field(default_factory=dict)
