@@ -29,6 +29,7 @@ from cheops.intercept.envoy.process import Envoy
 from cheops.model import View
 from cheops.pipeline import Pipeline
 from cheops.sites.certificates import ends_soon
+from cheops.sites.memory import PeersInMemory
 from cheops.stores.kept import KeptFiles
 from cheops.transports.http import HttpTransport
 from cheops.web.admin import SiteState, admin_api, names_of
@@ -67,6 +68,7 @@ class Agent:
                 view=_view(self._site),
                 transport=transport,
                 kept=kept,
+                peers=PeersInMemory(),
                 random=lambda digits: secrets.token_hex((digits + 1) // 2)[:digits],
             )
             self._door = Door(self._pipeline.serve, self._site.application.errors)
@@ -158,6 +160,7 @@ class Agent:
             view=_view(site),
             transport=self._pipeline.transport,
             kept=self._pipeline.kept,
+            peers=self._pipeline.peers,
             random=self._pipeline.random,
         )
         self._door.serve, self._door.errors = self._pipeline.serve, site.application.errors

@@ -53,10 +53,14 @@ class HttpTransport:
             reply = await self._session.request(
                 request.method, _URL, headers=headers, data=body, expect100=expects, allow_redirects=False
             )
+        except aiohttp.ClientConnectorError as error:
+            what = (
+                f"the Envoy of {self._here} doesn't answer, so '{request.service}' of {site} can't be reached: {error}"
+            )
+            raise SiteUnreachable(what, site=site, executed="no") from error
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
-            raise SiteUnreachable(
-                f"the Envoy of {self._here} broke off a request to '{request.service}' of {site}: {error}", site=site
-            ) from error
+            what = f"the Envoy of {self._here} broke off a request to '{request.service}' of {site}: {error}"
+            raise SiteUnreachable(what, site=site, executed="unknown") from error
         return Reply(status=reply.status, headers=_from_wire(reply.raw_headers), body=_body(reply, site))
 
     async def recall(self, uuid: str, *, site: str) -> str | None:

@@ -9,7 +9,7 @@ from contextlib import aclosing
 from dataclasses import dataclass, replace
 
 from cheops.errors import SiteUnreachable
-from cheops.intercept.envoy.names import SERVED_BY
+from cheops.intercept.envoy.names import EXECUTED, SERVED_BY
 from cheops.model import Reply, Request
 from cheops.ports import KeptScopes
 
@@ -58,13 +58,15 @@ class MemoryTransport:
         """The reply of the request's service on `site`, or what Envoy would answer in its place."""
         self._network.sent.append(Sent(origin=self._here, site=site, request=request))
         if not self._joined(site):
-            return _problem(503, "unreachable", f"The site {site} can't be reached from {self._here}.", site)
+            sentence = f"The site {site} can't be reached from {self._here}."
+            return _problem(503, "unreachable", sentence, site, executed="no")
         service = self._network.services.get((site, request.service))
         if service is None:
-            return _problem(404, "no-such-service", f"The site {site} doesn't run this service.", site)
+            return _problem(404, "no-such-service", f"The site {site} doesn't run this service.", site, executed="no")
         reply = await service(request)
         if not self._joined(site):
-            return _problem(503, "broken-off", f"The site {site} can't be reached from {self._here}.", site)
+            sentence = f"The site {site} can't be reached from {self._here}."
+            return _problem(503, "broken-off", sentence, site, executed="unknown")
         served_by = (SERVED_BY.encode(), site.encode())
         return replace(reply, headers=(*reply.headers, served_by), body=self._while_joined(reply.body, site))
 
@@ -86,9 +88,10 @@ class MemoryTransport:
                 yield chunk
 
 
-def _problem(status: int, code: str, detail: str, site: str) -> Reply:
+def _problem(status: int, code: str, detail: str, site: str, *, executed: str) -> Reply:
     document = {"type": f"urn:cheops:{code}", "status": status, "detail": detail, "site": site, "code": code}
-    return Reply(status=status, headers=((b"content-type", b"application/problem+json"),), body=_once(document))
+    headers = ((b"content-type", b"application/problem+json"), (EXECUTED.encode(), executed.encode()))
+    return Reply(status=status, headers=headers, body=_once(document))
 
 
 async def _once(document: dict[str, object]) -> AsyncGenerator[bytes, None]:

@@ -4,7 +4,7 @@ from typing import Any
 
 from cheops.config import Address, Site
 from cheops.intercept.envoy.clusters import MORE_HEADERS, config_file, socket, tls_context
-from cheops.intercept.envoy.names import HEALTH_PATH, PATH, SERVICE, typed
+from cheops.intercept.envoy.names import EXECUTED, HEALTH_PATH, PATH, SERVICE, typed
 from cheops.intercept.envoy.routes import front_name
 
 Listener = dict[str, Any]
@@ -39,8 +39,9 @@ def _front(of: Site, service: str, address: Address) -> Listener:
     return _listener(name, socket(address), manager)
 
 
-# What only Cheops and Envoy may say; Cheops-Via comes from another front if a backend is one, and must be seen.
-_INTERNAL = r"x-envoy-.*|cheops-([^v].*|v[^i].*|vi[^a].*|via.+)"
+# What only Cheops and Envoy may say. Cheops-Via comes from another front if a backend is one, and must be seen;
+# Cheops-Plan is the client's. RE2 has no look-ahead.
+_INTERNAL = r"x-envoy-.*|cheops-([^vp].*|v[^i].*|vi[^a].*|via.+|p[^l].*|pl[^a].*|pla[^n].*|plan.+)"
 _STRIP = {
     "name": "envoy.http.early_header_mutation.header_mutation",
     "typed_config": typed(
@@ -231,6 +232,9 @@ def _reply(flags: list[str], code: str, title: str, *, executed: str) -> dict[st
     return {
         "filter": {"response_flag_filter": {"flags": flags}},
         "body_format_override": {"json_format": document},
+        "headers_to_add": [
+            {"header": {"key": EXECUTED, "value": executed}, "append_action": "OVERWRITE_IF_EXISTS_OR_ADD"}
+        ],
     }
 
 

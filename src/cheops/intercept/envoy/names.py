@@ -9,6 +9,8 @@ PEER = "cheops-peer"  # the site that a request on the mesh comes from, by its c
 VIA = "cheops-via"  # every front that a request passed; what finds itself there breaks the circle
 EXTERNAL = "x-envoy-external-address"  # Envoy adds it by itself
 SERVED_BY = "cheops-served-by"
+EXECUTED = "cheops-executed"  # of what Envoy answers in a service's place: "no" or "unknown"
+PLAN = "cheops-plan"  # the client wants to see the plan, and nothing sent
 
 HEALTH_PATH = "/health?from="  # asked on the mesh, of Envoy itself
 AGENT_SERVICE = "cheops"  # the agent itself, as a service on the mesh; no service of an application may take the name

@@ -3,6 +3,7 @@
 X-Scope begins with `{`:
     the front stands in Cheops-Via already      508
     the request id is marked already            go on below
+    Cheops-Plan is there                        go on below
     the path begins with /~scope/               go on below
     X-Scope is a text of the table              the site, at once: one hash look-up
 all else:
@@ -24,8 +25,10 @@ from cheops.intercept.envoy.names import (
     AGENT,
     AGENT_MESH,
     AGENT_SERVICE,
+    EXECUTED,
     EXTERNAL,
     PEER,
+    PLAN,
     SERVED_BY,
     SERVICE,
     TO,
@@ -138,11 +141,11 @@ def _no_such_service(of: Site) -> Route:
     return {
         "match": {"prefix": "/"},
         "name": "no such service",
-        **_problem(of, 404, "no-such-service", "No such service", detail),
+        **_problem(of, 404, "no-such-service", "No such service", detail, executed="no"),
     }
 
 
-def _problem(of: Site, status: int, code: str, title: str, detail: str) -> dict[str, Any]:
+def _problem(of: Site, status: int, code: str, title: str, detail: str, executed: str = "") -> dict[str, Any]:
     document = {
         "type": f"urn:cheops:{code}",
         "title": title,
@@ -153,7 +156,10 @@ def _problem(of: Site, status: int, code: str, title: str, detail: str) -> dict[
     }
     return {
         "direct_response": {"status": status, "body": {"inline_string": of.application.errors.body(document).decode()}},
-        "response_headers_to_add": [_add("content-type", of.application.errors.media_type)],
+        "response_headers_to_add": [
+            _add("content-type", of.application.errors.media_type),
+            *([_add(EXECUTED, executed)] if executed else []),
+        ],
     }
 
 
@@ -167,6 +173,7 @@ def _front_matcher(of: Site, service: str) -> dict[str, Any]:
     first = [_if_header(VIA, {"contains": _hop(of, service)}, _route(_circle(of, service)))]
     if carrier := of.application.request_id:
         first.append(_if_header(carrier.header, {"prefix": carrier.around[0] + MARK}, rest))
+    first.append(_if_header(PLAN, {"safe_regex": {"google_re2": {}, "regex": ".*"}}, rest))
     scoped = {"matcher_list": {"matchers": first}, "on_no_match": {"matcher": by_path}}
     return {
         "matcher_list": {"matchers": [_if_header("x-scope", {"prefix": "{"}, {"matcher": scoped})]},
@@ -271,6 +278,7 @@ def _no_scope(of: Site, service: str) -> Iterator[dict[str, Any]]:
         return {"name": name, "string_match": match, "invert_match": True, "treat_missing_header_as_empty": True}
 
     yield {"name": "x-scope", "present_match": False}
+    yield {"name": PLAN, "present_match": False}
     yield {"name": TO, "present_match": False}
     yield without(VIA, {"contains": _hop(of, service)})
     yield without("baggage", {"contains": "scope"})

@@ -50,9 +50,9 @@ def test_every_text_goes_where_it_says(case: tuple[Application, dict[str, int], 
     }
     for text, entry in table.items():
         plan = make_plan(view.names.resolve(parse(text), for_service=service), service, view)
-        (step,), cluster = plan.steps, route_of(entry)["route"]["cluster"]
+        (step,), cluster = plan.forwards, route_of(entry)["route"]["cluster"]
         assert cluster == (f"local/{service}" if step.site == site.name else f"site/{step.site}"), text
-        assert plan.resolved.site_of == {service: step.site}, text
+        assert step.resolved.site_of == {service: step.site}, text
 
 
 def added(entry: dict[str, Any]) -> dict[str, str]:
