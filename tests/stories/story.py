@@ -336,8 +336,12 @@ class World:
 
 
 def _summary(answered: Reply, body: bytes) -> tuple[str, str]:
-    """A body; of a problem document, its code and what it says, and its hint."""
-    if dict(answered.headers).get(b"content-type") != b"application/problem+json":
+    """A body; of a problem document, its code, what it says, and its hint; of a plan, who is asked in which order."""
+    kind = dict(answered.headers).get(b"content-type")
+    if kind == b"application/json":
+        plan = json.loads(body)
+        return f"{plan['collaboration']}: " + ", then ".join(f"{s['site']} ({s['state']})" for s in plan["steps"]), ""
+    if kind != b"application/problem+json":
         return body.decode(), ""
     problem = json.loads(body)
     return f"{problem['code']}: {problem['detail']}", problem.get("hint", "")
