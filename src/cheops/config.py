@@ -6,7 +6,8 @@ socket or looks whether an address can be used.
 
 import ipaddress
 import re
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -76,9 +77,14 @@ SiteNumber = Annotated[int, Field(ge=1, le=1023)]
 
 
 class Mesh(Document):
-    """The site's end of the links between sites; files are relative to site.yaml."""
+    """The site's end of the links between sites; files are relative to site.yaml.
+
+    `advertise` is where others reach it, if that isn't `listen`; `learn`: sites that others tell of become peers.
+    """
 
     listen: Listening
+    advertise: Callable_ | None = None
+    learn: bool = True
     deployment: str = Field(pattern=r"^[a-z0-9.-]+$")
     certificate: Path = Path("tls/site.pem")
     key: Path = Path("tls/site.key")
@@ -121,6 +127,13 @@ class Peer(Document):
     mesh: Callable_
 
 
+class Otherwise(Document):
+    """Under `A ; B`: how much of a body is kept to be sent to B, and how long A may take to begin its answer."""
+
+    keep_bytes: int = Field(default=4 << 20, ge=0, le=1 << 30)
+    patience_seconds: float = Field(default=60, gt=0, le=86_400)
+
+
 class Envoy(Document):
     """What may be tuned of the data plane."""
 
@@ -140,6 +153,7 @@ class Settings(Document):
     admin: Admin
     services: Annotated[dict[ServiceName, Front], OneSpelling] = Field(min_length=1)
     peers: dict[SiteName, Peer] = {}
+    otherwise: Otherwise = Otherwise()
     envoy: Envoy = Envoy()
 
     @model_validator(mode="after")
@@ -191,6 +205,7 @@ class Site:
     settings: Settings
     application: Application
     folder: Path
+    departed: frozenset[str] = frozenset()
 
     @property
     def name(self) -> str:
@@ -212,6 +227,17 @@ class Site:
     @property
     def site_names(self) -> tuple[str, ...]:
         return (self.name, *self.settings.peers)
+
+    @property
+    def advertised(self) -> Address:
+        """Where the other sites reach this one's mesh."""
+        return self.settings.mesh.advertise or self.settings.mesh.listen
+
+    def with_peers(self, peers: Mapping[str, Peer], departed: Collection[str]) -> "Site":
+        """The same site with these peers; those that have departed may not call its services any more."""
+        return replace(
+            self, settings=self.settings.model_copy(update={"peers": dict(peers)}), departed=frozenset(departed)
+        )
 
     @property
     def description(self) -> Path | None:

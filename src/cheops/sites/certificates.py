@@ -90,6 +90,17 @@ def issue(authority: Authority, site: str, folder: Path, now: datetime.datetime)
     return certificate.not_valid_after_utc
 
 
+def issued(certificate: Path) -> int:
+    """When the authority issued a certificate, in seconds of its own clock. Raises BadSettings.
+
+    Whoever comes back after having been removed needs a newer one: no other clock has a say in it.
+    """
+    try:
+        return int(x509.load_pem_x509_certificate(certificate.read_bytes()).not_valid_before_utc.timestamp())
+    except (OSError, ValueError) as error:
+        raise BadSettings(f"{certificate}: holds no certificate that can be read: {error}") from error
+
+
 def ends_soon(certificate: Path, now: datetime.datetime) -> str:
     """What to do about a site's certificate; nothing while it is good for long."""
     try:

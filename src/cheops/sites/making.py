@@ -181,9 +181,15 @@ admin:
 # open_to: [Site2] lets only these sites use the service; without it all sites of the deployment may.
 services:
 {services}
-# The other sites: their number, and where their mesh listens.
+# The other sites: their number, and where their mesh listens. Sites that these tell of become peers too, unless the
+# mesh has `learn: false`; what stands here holds.
 peers:{" {}" if not peers else ""}
 {peers}
+# Under a scope like A ; B: how much of a body is kept to be sent to B, and how long A may take to begin its answer.
+otherwise:
+  keep_bytes: 4194304
+  patience_seconds: 60
+
 envoy:
   workers: {wanted.workers or 2}               # threads that serve requests
   drain_seconds: 10        # how long requests under way may take to finish when the agent ends

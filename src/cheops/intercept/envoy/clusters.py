@@ -3,9 +3,10 @@
 from typing import Any
 
 from cheops.config import Address, Site
-from cheops.intercept.envoy.names import AGENT, AGENT_MESH, HEALTH_PATH, local, site, typed
+from cheops.intercept.envoy.names import AGENT, AGENT_AWAY, AGENT_MESH, HEALTH_PATH, local, site, typed
 
 PEER_CONNECT_SECONDS = 1.5  # TCP and TLS; a user hears of an unreachable site within 2 s
+ASKED_A_SECOND = 16  # peers whose Envoy is asked for its health; however many there are, a site does no more
 UNLIMITED = 1_000_000  # Envoy's default of 1024 would refuse a site's 1025th watch
 Cluster = dict[str, Any]
 
@@ -23,7 +24,9 @@ def clusters(of: Site) -> list[Cluster]:
     return [*services, agent, mesh, *peers]
 
 
-def _cluster(name: str, address: dict[str, Any], *, site: str, sentence: str, **more: Any) -> Cluster:
+def _cluster(
+    name: str, address: dict[str, Any], *, site: str, sentence: str, code: str = "unreachable", **more: Any
+) -> Cluster:
     endpoint = {"lb_endpoints": [{"endpoint": {"address": address}}]}
     return {
         **typed("envoy.config.cluster.v3.Cluster"),
@@ -32,7 +35,7 @@ def _cluster(name: str, address: dict[str, Any], *, site: str, sentence: str, **
         "load_assignment": {"cluster_name": name, "endpoints": [endpoint]},
         "circuit_breakers": {"thresholds": [_limits("DEFAULT"), _limits("HIGH")]},
         "common_lb_config": {"healthy_panic_threshold": {"value": 0}},  # else Envoy sends to the dead
-        "metadata": {"filter_metadata": {"cheops": {"site": site, "sentence": sentence}}},
+        "metadata": {"filter_metadata": {"cheops": {"site": site, "sentence": sentence, "code": code}}},
         **more,
     }
 
@@ -67,7 +70,8 @@ def _pipe(name: str, path: str, here: str, sentence: str) -> Cluster:
         common_http_protocol_options={"idle_timeout": "1s", **MORE_HEADERS},
         explicit_http_config={"http_protocol_options": {}},
     )
-    return _cluster(name, {"pipe": {"path": path}}, site=here, sentence=sentence, type="STATIC", **protocol)
+    pipe = {"pipe": {"path": path}}
+    return _cluster(name, pipe, site=here, sentence=sentence, code=AGENT_AWAY, type="STATIC", **protocol)
 
 
 def socket(address: Address) -> dict[str, Any]:
@@ -107,10 +111,11 @@ def _http2() -> dict[str, Any]:
 
 
 def _health_check(of: Site) -> dict[str, Any]:
+    interval = f"{max(1, len(of.settings.peers) // ASKED_A_SECOND)}s"
     return {
         "timeout": "1s",
-        "interval": "1s",
-        "no_traffic_interval": "1s",
+        "interval": interval,
+        "no_traffic_interval": interval,
         "interval_jitter_percent": 10,
         "unhealthy_threshold": 2,
         "healthy_threshold": 1,

@@ -33,12 +33,14 @@ def _listener(name: str, address: dict[str, Any], manager: dict[str, Any], **cha
 def _front(of: Site, service: str, address: Address) -> Listener:
     name = front_name(service)
     manager = _manager(of, name, ["cheops.scope", "cheops.location"], service) | {
-        "use_remote_address": True,
+        "internal_address_config": _NOBODY_INTERNAL,
         "early_header_mutation_extensions": [_STRIP],
     }
     return _listener(name, socket(address), manager)
 
 
+# Envoy would say so to the services, in a header.
+_NOBODY_INTERNAL = {"cidr_ranges": [{"address_prefix": "255.255.255.255", "prefix_len": 32}]}
 # What only Cheops and Envoy may say. Cheops-Via comes from another front if a backend is one, and must be seen;
 # Cheops-Plan is the client's. RE2 has no look-ahead.
 _INTERNAL = r"x-envoy-.*|cheops-([^vp].*|v[^i].*|vi[^a].*|via.+|p[^l].*|pl[^a].*|pla[^n].*|plan.+)"
@@ -173,7 +175,11 @@ def _access_log(of: Site, listener: str, service: str) -> dict[str, Any]:
         "carried": "%DYNAMIC_METADATA(cheops:carried)%",
         "to": "%UPSTREAM_CLUSTER_RAW%",
         "id": f"%REQ({of.application.request_id.header})%" if of.application.request_id else "-",
-        **({"peer": "%DOWNSTREAM_PEER_URI_SAN%"} if listener == "mesh" else {"client": "%DOWNSTREAM_REMOTE_ADDRESS%"}),
+        **(
+            {"peer": "%DOWNSTREAM_PEER_URI_SAN%"}
+            if listener == "mesh"
+            else {"client": "%DOWNSTREAM_DIRECT_REMOTE_ADDRESS%"}
+        ),
         "ms": "%DURATION%",
         "received": "%BYTES_RECEIVED%",
         "sent": "%BYTES_SENT%",
@@ -216,7 +222,8 @@ _NOT_OPEN = {
 
 
 def _reply(flags: list[str], code: str, title: str, *, executed: str) -> dict[str, Any]:
-    """The problem document for replies of Envoy's own that have one of the flags."""
+    """The problem document for replies of Envoy's own that have one of the flags; the cluster may say the code."""
+    code = code or "%CLUSTER_METADATA(cheops:code)%"
     document = {
         "type": f"urn:cheops:{code}",
         "title": title,
@@ -246,6 +253,6 @@ def _told(of: Site, reply: dict[str, Any]) -> dict[str, Any]:
 
 _LOCAL_REPLIES = (
     _NOT_OPEN,
-    _reply(["UF", "UH", "UO", "NC"], "unreachable", "A site or a service can't be reached", executed="no"),
+    _reply(["UF", "UH", "UO", "NC"], "", "A site or a service can't be reached", executed="no"),
     _reply(["UC", "UR", "LR", "UT", "UPE"], "broken-off", "A site or a service broke off", executed="unknown"),
 )
