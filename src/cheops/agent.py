@@ -25,10 +25,9 @@ from cheops.config import Site, read_site
 from cheops.errors import BadSettings, CheopsError
 from cheops.intercept.door import Door
 from cheops.intercept.envoy.binary import find_envoy
-from cheops.intercept.envoy.process import Envoy
+from cheops.intercept.envoy.process import Envoy, Validity
 from cheops.model import View
 from cheops.pipeline import Pipeline
-from cheops.sites.certificates import ends_soon
 from cheops.sites.memory import PeersInMemory
 from cheops.stores.kept import KeptFiles
 from cheops.transports.http import HttpTransport
@@ -52,6 +51,7 @@ class Agent:
         self._stop = asyncio.Event()
         self._complaint = ""
         self._needs_restart = ""
+        self._validity: Validity | None = None
 
     async def run(self) -> None:
         """Runs until SIGTERM or SIGINT; raises CheopsError when the site can't be started."""
@@ -77,6 +77,7 @@ class Agent:
             admin = _tcp(self._site.settings.admin.listen.host, self._site.settings.admin.listen.port)
             await stack.enter_async_context(_serving(admin_api(self._state()), admin))
             await self._envoy.start()
+            self._validity = await self._envoy.validity()
             gc.collect()
             gc.freeze()  # what lives as long as the agent needn't be looked at again: that takes 20 ms each time
             log.info("ready", site=self._site.name, admin=str(self._site.settings.admin.listen))
@@ -117,8 +118,7 @@ class Agent:
         return [] if answer.startswith("LIVE") else [f"Envoy isn't ready: {answer.strip() or 'it does not answer'}"]
 
     def _warnings(self) -> list[str]:
-        certificate = self._site.file(self._site.settings.mesh.certificate)
-        soon = ends_soon(certificate, datetime.datetime.now(datetime.UTC))
+        soon = self._validity.ends_soon(datetime.datetime.now(datetime.UTC)) if self._validity else ""
         return [text for text in (self._complaint, self._needs_restart, soon) if text]
 
     async def _take_up_changes(self) -> None:
@@ -173,6 +173,7 @@ class Agent:
             await asyncio.sleep(HOUSEKEEPING_SECONDS)
             try:
                 kept.forget_old()
+                self._validity = await self._envoy.validity() or self._validity
                 await self._envoy.begin_new_access_log()
             except OSError as error:
                 log.error("housekeeping failed", detail=str(error))

@@ -68,6 +68,18 @@ class SiteUnreachable(CheopsError):
     code, status, title, fault, retry = "site-unreachable", 503, "A site can't be reached", Fault.PEER, True
 
 
+class AgentAway(SiteUnreachable):
+    """The site is there, and serves what needs no agent; its agent isn't."""
+
+    code = "agent-away"
+
+
+class Refused(CheopsError):
+    """Another site's agent has answered something else than 200; `status` of its members says what."""
+
+    code, status, title, fault = "refused", 502, "Another site's agent refuses", Fault.PEER
+
+
 class NobodyCan(CheopsError):
     """None of the sites that a scope gives to choose from took the request; nothing was executed."""
 

@@ -24,6 +24,14 @@ class Transport(Protocol):
         """
         ...
 
+    async def ask(self, path: str, *, site: str, body: bytes | None = None, seconds: float = 5) -> bytes:
+        """What the agent of `site` answers to a GET, or to a POST with this body.
+
+        Raises SiteUnreachable; AgentAway, which is one, if the site is there but its agent isn't; and Refused for an
+        answer that isn't 200, with its status.
+        """
+        ...
+
 
 class Peers(Protocol):
     """What this site knows of the others."""

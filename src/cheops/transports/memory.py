@@ -8,13 +8,15 @@ from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 
-from cheops.errors import SiteUnreachable
+from cheops.errors import AgentAway, SiteUnreachable
 from cheops.intercept.envoy.names import EXECUTED, SERVED_BY
 from cheops.model import Reply, Request
 from cheops.ports import KeptScopes
 
 Handler = Callable[[Request], Awaitable[Reply]]
 """A service: what it answers to a request."""
+Agent = Callable[[str, str, bytes | None], Awaitable[bytes]]
+"""An agent's mesh API: who asks, the path, the body."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -32,6 +34,7 @@ class Network:
     def __init__(self) -> None:
         self.services: dict[tuple[str, str], Handler] = {}
         self.kept: dict[str, KeptScopes] = {}
+        self.agents: dict[str, Agent] = {}
         self.sent: list[Sent] = []
         self._cut: set[frozenset[str]] = set()
 
@@ -76,6 +79,16 @@ class MemoryTransport:
             why = "can't be asked: it answered 503"
             raise SiteUnreachable(f"the scope of this workflow is kept by {site}, which {why}", site=site)
         return self._network.kept[site].recall(uuid)
+
+    async def ask(self, path: str, *, site: str, body: bytes | None = None, seconds: float = 5) -> bytes:
+        """What the agent of `site` answers, if anything in this network does. Raises SiteUnreachable, AgentAway."""
+        if not self._joined(site):
+            raise SiteUnreachable(
+                f"the agent of {site} can't be asked: the link is cut", site=site, why="the link is cut"
+            )
+        if site not in self._network.agents:
+            raise AgentAway(f"the agent of {site} can't be asked: it doesn't run", site=site, why="it doesn't run")
+        return await self._network.agents[site](self._here, path, body)
 
     def _joined(self, site: str) -> bool:
         return self._network.joins(self._here, site)
