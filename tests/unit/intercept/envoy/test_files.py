@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from cheops.applications import Application
-from cheops.config import Address, Front, Site
+from cheops.config import Address, Front, Site, Traces
 from cheops.intercept.envoy.binary import find_envoy
 from cheops.intercept.envoy.files import bootstrap, discovery, watched_files
 from cheops.intercept.envoy.names import TO
@@ -229,3 +229,12 @@ def test_and_it_would_say_what_is_wrong(folder: Path) -> None:
     document = made_static(site_of(SHOP, "Site1", SITES, folder))
     text = json.dumps(document).replace("local S = {", "local S = {{")
     assert "script load error" in complaint_about(json.loads(text), folder)
+
+
+def traced(site: Site, **fields: Any) -> Site:
+    return changed(site, traces=Traces.model_validate({"endpoint": "http://127.0.0.1:4318", **fields}))
+
+
+@pytest.mark.parametrize("endpoint", ["http://127.0.0.1:4318", "http://collector.example/otlp", "http://[::1]:1"])
+def test_it_accepts_traces(site: Site, endpoint: str) -> None:
+    assert complaint_about(made_static(traced(site, endpoint=endpoint, sample=0.25)), site.folder) == ""
