@@ -61,6 +61,10 @@ class Spans:
             **({"cheops.scope": scopes[0].decode("latin1")} if scopes else {}),
         }
 
+    def flush(self) -> None:
+        """Sends what there is now. Blocks."""
+        self._provider.force_flush()
+
     def close(self) -> None:
         """Sends what is left, for a few seconds at most. Blocks."""
         self._telling.ending = True
