@@ -48,8 +48,12 @@ def call(app: Application, target: str, method: str = "GET") -> Answer:
 async def _exchange(app: Application, scope: dict[str, Any]) -> Answer:
     heard: list[MutableMapping[str, Any]] = []
 
+    parts = [{"type": "http.request", "body": b"", "more_body": False}]
+
     async def receive() -> dict[str, Any]:
-        return {"type": "http.request", "body": b"", "more_body": False}
+        if not parts:
+            await asyncio.Event().wait()  # the client stays until it is answered
+        return parts.pop()
 
     async def send(message: MutableMapping[str, Any]) -> None:
         heard.append(message)

@@ -14,7 +14,8 @@ import secrets
 import signal
 import socket
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,13 +27,17 @@ from cheops.errors import BadSettings, CheopsError
 from cheops.intercept.door import Door
 from cheops.intercept.envoy.binary import find_envoy
 from cheops.intercept.envoy.process import Envoy, Validity
+from cheops.intercept.envoy.statistics import statistics
 from cheops.model import View
+from cheops.observe.metrics import Metrics, Now
+from cheops.observe.watch import Observer, Watch
 from cheops.pipeline import Pipeline
 from cheops.sites.memory import PeersInMemory
 from cheops.stores.kept import KeptFiles
 from cheops.transports.http import HttpTransport
 from cheops.web.admin import SiteState, admin_api, names_of
 from cheops.web.mesh import mesh_api
+from cheops.web.metrics import metrics_routes
 
 log = structlog.get_logger("agent")
 HOUSEKEEPING_SECONDS = 10
@@ -63,6 +68,9 @@ class Agent:
             stack.enter_context(_alone(self._site.run / "agent.lock", self._site.name))
             kept = KeptFiles(self._site.data / "kept", time.time)
             transport = await stack.enter_async_context(HttpTransport(self._site.name, self._site.run / "egress.sock"))
+            metrics = Metrics(self._now())
+            spans = stack.enter_context(_spans(self._site))
+            self._watch = Watch([metrics, *spans], time.monotonic)
             self._pipeline = Pipeline(
                 application=self._site.application,
                 view=_view(self._site),
@@ -70,12 +78,15 @@ class Agent:
                 kept=kept,
                 peers=PeersInMemory(),
                 random=lambda digits: secrets.token_hex((digits + 1) // 2)[:digits],
+                planned=self._watch.planned,
             )
-            self._door = Door(self._pipeline.serve, self._site.application.errors)
+            self._door = Door(self._watch.on(self._pipeline.serve), self._site.application.errors)
             await stack.enter_async_context(_serving(self._door, _unix(self._site.run / "door.sock")))
             await stack.enter_async_context(_serving(mesh_api(kept), _unix(self._site.run / "mesh.sock")))
             admin = _tcp(self._site.settings.admin.listen.host, self._site.settings.admin.listen.port)
-            await stack.enter_async_context(_serving(admin_api(self._state()), admin))
+            admin_app = admin_api(self._state())
+            admin_app.include_router(metrics_routes(metrics.text, partial(statistics, self._site.run / "envoy.sock")))
+            await stack.enter_async_context(_serving(admin_app, admin))
             await self._envoy.start()
             self._validity = await self._envoy.validity()
             gc.collect()
@@ -110,6 +121,13 @@ class Agent:
             reasons=self._reasons,
             warnings=self._warnings,
             peers=self._envoy.peers,
+        )
+
+    def _now(self) -> Now:
+        return Now(
+            view=lambda: self._pipeline.view,
+            peers=lambda: self._pipeline.peers.peers(),
+            envoy_starts=lambda: self._envoy.starts,
         )
 
     async def _reasons(self) -> list[str]:
@@ -162,8 +180,9 @@ class Agent:
             kept=self._pipeline.kept,
             peers=self._pipeline.peers,
             random=self._pipeline.random,
+            planned=self._pipeline.planned,
         )
-        self._door.serve, self._door.errors = self._pipeline.serve, site.application.errors
+        self._door.serve, self._door.errors = self._watch.on(self._pipeline.serve), site.application.errors
         log.info(
             "changed settings are in force", peers=list(site.settings.peers), services=list(site.settings.services)
         )
@@ -196,7 +215,7 @@ def _needs_restart(old: Site, new: Site) -> list[str]:
     """The settings that only a restart can change, among those that differ."""
     return [
         name
-        for name in ("site", "data", "admin", "envoy")
+        for name in ("site", "data", "admin", "traces", "envoy")
         if getattr(old.settings, name) != getattr(new.settings, name)
     ]
 
@@ -209,6 +228,24 @@ def _view(site: Site) -> View:
         site_numbers=site.site_numbers,
         service_numbers={name: number for name, number in numbers.items() if number is not None},
     )
+
+
+@contextlib.contextmanager
+def _spans(site: Site) -> Iterator[Sequence[Observer]]:
+    """What makes spans, if the settings name a collector; the libraries for it aren't there for everybody."""
+    if site.settings.traces is None:
+        yield ()
+        return
+    try:
+        from cheops.observe.spans import Spans, otlp
+    except ImportError as error:
+        what = f"traces: what sends them isn't installed: {error}"
+        raise BadSettings(what, hint="`pip install 'cheops[traces]'` brings it.") from error
+    spans = Spans(site.name, site.settings.traces.sample, otlp(site.settings.traces))
+    try:
+        yield (spans,)
+    finally:
+        spans.close()
 
 
 @contextlib.contextmanager

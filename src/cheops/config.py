@@ -18,6 +18,8 @@ from cheops.applications.description import OneSpelling, ServiceName
 from cheops.documents import Document, Misplaced, mistake_in, read_document
 from cheops.errors import BadSettings
 
+OTLP_PORT = 4318  # of OTLP over HTTP, as its specification says
+OTLP_PATH = "/v1/traces"  # where spans go, below a collector's path
 UNIX_PATH_LIMIT = 107  # bytes: sun_path of unix(7), less the final NUL
 
 
@@ -134,6 +136,40 @@ class Otherwise(Document):
     patience_seconds: float = Field(default=60, gt=0, le=86_400)
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Collector:
+    """Where spans go: an OTLP/HTTP receiver at `address`, below `path`, which is empty or begins with `/`."""
+
+    address: Address
+    path: str = ""
+
+    def __str__(self) -> str:
+        return f"http://{self.address}{self.path}"
+
+
+def parse_collector(text: Any) -> Collector:
+    """`http://host[:port][/path]`. Raises ValueError with what would be right."""
+    if isinstance(text, Collector):
+        return text
+    pattern = r"http://(\[[^\]/]*\]|[^\s:/?#@\[\]]+)(?::(\d+))?((?:/[\w.~%-]+)*)/?"
+    found = re.fullmatch(pattern, text, re.ASCII) if isinstance(text, str) else None
+    if not found:
+        raise ValueError(
+            "a collector is written http://host:port, such as http://127.0.0.1:4318; "
+            "one that is far away is reached through one on this machine"
+        )
+    return Collector(
+        address=parse_address(f"{found[1]}:{found[2] or OTLP_PORT}"), path=found[3].removesuffix(OTLP_PATH)
+    )
+
+
+class Traces(Document):
+    """Where spans of requests go, by OTLP over HTTP, and of how many of the traces that begin here: 1 is all."""
+
+    endpoint: Annotated[Collector, BeforeValidator(parse_collector), PlainSerializer(str)]
+    sample: float = Field(default=1.0, gt=0, le=1)
+
+
 class Envoy(Document):
     """What may be tuned of the data plane."""
 
@@ -154,6 +190,7 @@ class Settings(Document):
     services: Annotated[dict[ServiceName, Front], OneSpelling] = Field(min_length=1)
     peers: dict[SiteName, Peer] = {}
     otherwise: Otherwise = Otherwise()
+    traces: Traces | None = None
     envoy: Envoy = Envoy()
 
     @model_validator(mode="after")

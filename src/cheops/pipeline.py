@@ -13,7 +13,7 @@ intercept/envoy/ tells it to.
 """
 
 import json
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
@@ -35,7 +35,10 @@ AROUND = b"cheops-around"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Pipeline:
-    """The stages, wired to one site. `view` is what doesn't change while its settings don't."""
+    """The stages, wired to one site. `view` is what doesn't change while its settings don't.
+
+    `planned` is told the kind of each request's plan.
+    """
 
     application: Application
     view: View
@@ -43,6 +46,7 @@ class Pipeline:
     kept: KeptScopes
     peers: Peers
     random: RandomDigits
+    planned: Callable[[str], None] = lambda _: None
     patience: Patience = field(default_factory=Patience)
     remembered: dict[tuple[str, str], Plan] = field(default_factory=dict, repr=False)
 
@@ -50,6 +54,7 @@ class Pipeline:
         """The reply to a request. Raises CheopsError for whatever isn't a service's own answer."""
         carried = read_carried(request, self.application)
         plan = await self._plan(carried)
+        self.planned(plan.kind)
         if said := request.values(PLAN_ONLY):
             return self._shown(plan, carried, said)
         if request.values(b"upgrade"):

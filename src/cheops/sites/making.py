@@ -232,6 +232,10 @@ otherwise:
   keep_bytes: 4194304
   patience_seconds: 60
 
+# Spans of requests go to this OpenTelemetry collector, by OTLP over HTTP (`pip install 'cheops[traces]'`). `sample` is
+# the share of the traces that begin at this site's fronts.
+# traces: {{endpoint: "http://127.0.0.1:4318", sample: 0.1}}
+
 envoy:
   workers: {wanted.workers or 2}               # threads that serve requests
   drain_seconds: 10        # how long requests under way may take to finish when the agent ends

@@ -3,7 +3,7 @@
 from typing import Any
 
 from cheops.config import Address, Site
-from cheops.intercept.envoy.names import AGENT, AGENT_AWAY, AGENT_MESH, HEALTH_PATH, local, site, typed
+from cheops.intercept.envoy.names import AGENT, AGENT_AWAY, AGENT_MESH, COLLECTOR, HEALTH_PATH, local, site, typed
 
 PEER_CONNECT_SECONDS = 1.5  # TCP and TLS; a user hears of an unreachable site within 2 s
 ASKED_A_SECOND = 16  # peers whose Envoy is asked for its health; however many there are, a site does no more
@@ -21,7 +21,7 @@ def clusters(of: Site) -> list[Cluster]:
     )
     agent = _pipe(AGENT, str(of.run / "door.sock"), here, sentence)
     mesh = _pipe(AGENT_MESH, str(of.run / "mesh.sock"), here, sentence)
-    return [*services, agent, mesh, *peers]
+    return [*services, agent, mesh, *peers, *_collector(of)]
 
 
 def _cluster(
@@ -63,6 +63,17 @@ _HTTP1 = _protocol(
 def _service(here: str, name: str, backend: Address) -> Cluster:
     sentence = f"The service '{name}' of {here} doesn't answer at {backend}."
     return _cluster(local(name), socket(backend), site=here, sentence=sentence, **_kind(backend), **_HTTP1)
+
+
+def _collector(of: Site) -> list[Cluster]:
+    """Where spans go, if the settings say so. One that doesn't answer holds few of them: the others are dropped."""
+    if of.settings.traces is None:
+        return []
+    address = of.settings.traces.endpoint.address
+    sentence = f"The collector of traces doesn't answer at {address}."
+    few = {"priority": "DEFAULT", "max_connections": 4, "max_pending_requests": 16, "max_requests": 16}
+    bounds: dict[str, Any] = {"circuit_breakers": {"thresholds": [few]}}
+    return [_cluster(COLLECTOR, socket(address), site=of.name, sentence=sentence, **_kind(address), **_HTTP1, **bounds)]
 
 
 def _pipe(name: str, path: str, here: str, sentence: str) -> Cluster:

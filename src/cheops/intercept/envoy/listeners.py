@@ -6,6 +6,7 @@ from cheops.config import Address, Site
 from cheops.intercept.envoy.clusters import MORE_HEADERS, config_file, socket, tls_context
 from cheops.intercept.envoy.names import EXECUTED, HEALTH_PATH, PATH, SERVICE, typed
 from cheops.intercept.envoy.routes import front_name
+from cheops.intercept.envoy.tracing import tracing
 
 Listener = dict[str, Any]
 _SERVICE = "%METADATA(ROUTE:cheops:service)%"
@@ -105,6 +106,7 @@ def _manager(of: Site, name: str, filters: list[str], service: str) -> dict[str,
         "request_headers_timeout": "30s",
         "drain_timeout": "5s",
         "http_protocol_options": {"accept_http_10": True},
+        **tracing(of, name, service),
     }
 
 

@@ -17,6 +17,7 @@ AGENT_SERVICE = "cheops"  # the agent itself, as a service on the mesh; no servi
 AGENT_AWAY = "agent-away"  # the code of what Envoy answers while its agent doesn't run
 AGENT = "agent"
 AGENT_MESH = "agent-mesh"
+COLLECTOR = "collector"  # of traces
 
 
 def local(service: str) -> str:
