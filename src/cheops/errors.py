@@ -116,6 +116,16 @@ class Circle(CheopsError):
     code, status, title, fault = "circle", 508, "The request goes round in circles", Fault.OURS
 
 
+class BadHeartbeat(CheopsError):
+    code, status, title, fault = "bad-heartbeat", 400, "A heartbeat can't be understood", Fault.PEER
+
+
+class NotAMember(CheopsError):
+    """Who asks isn't the site it says it is, or isn't a member (any more)."""
+
+    code, status, title, fault = "not-a-member", 403, "The site isn't a member of this deployment", Fault.PEER
+
+
 class BadSettings(CheopsError):
     """A file of the user's that can't be used, or settings that contradict each other."""
 

@@ -1,0 +1,144 @@
+"""What one site knows of one peer from its own heartbeats: whether it lives, how far it is, what its clock says. Pure.
+
+Times are seconds of a monotonic clock, unless they are called wall. Nothing here depends on a wall clock.
+
+How soon. A heartbeat goes out every 0.9 to 1 s, and its reply is awaited for PATIENCE. While none has come, another
+follows every HEDGE, so that a single loss is known for what it is: three in a row make a suspect, five a peer that is
+down. With loops that look every 0.1 s, a peer that falls silent is suspect within 1.1 + 0.4 + 0.4 + 0.8 = 2.7 s, and
+down within 1.1 + 2.6 + 0.4 = 4.1 s. One that refuses connections is found sooner.
+
+Coming back is damped as routes are (RFC 2439): each time a peer stops being up it gets a penalty, which halves every
+HALF_LIFE. After one outage the first answer suffices; after more it must answer for 2, 4, 8 … s, at most LONGEST_TRIAL,
+without losing two heartbeats in a row. So a link that is stable again is used again after at most a minute.
+"""
+
+from dataclasses import dataclass, replace
+from math import inf
+
+from cheops.model import PeerState, RoundTrip
+
+PATIENCE = 0.8  # seconds that a reply is awaited: a satellite takes 0.6
+HEDGE = 0.3  # seconds without an answer until the next probe of the same peer
+HALF_LIFE = 30.0  # seconds
+LONGEST_TRIAL = 60.0  # seconds
+MOST_PENALTY = 7.0  # 2 ** (7 - 1) is the first to exceed LONGEST_TRIAL
+BREAK = 2  # lost in a row that end a trial: one loss in a minute is no sign of anything
+
+_WORSE = {PeerState.UP: 0, PeerState.SUSPECT: 1, PeerState.DOWN: 2}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Enough:
+    """What it takes to think so of a peer: probes lost in a row, and seconds since the first of them was sent."""
+
+    state: PeerState
+    lost: int
+    seconds: float
+
+
+ALONE = (
+    Enough(state=PeerState.DOWN, lost=5, seconds=2.6),
+    Enough(state=PeerState.SUSPECT, lost=3, seconds=1.2),
+)
+WITH_RUMOUR = (  # others have lost theirs already
+    Enough(state=PeerState.DOWN, lost=3, seconds=1.4),
+    Enough(state=PeerState.SUSPECT, lost=2, seconds=1.0),
+)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Liveness:
+    """How a peer is, `since` when, and the evidence: `lost` probes in a row, the first of them sent at
+    `unanswered_since`; the last answered one was sent at `answered`; `trial_since`: since when it has answered again.
+    """
+
+    since: float
+    state: PeerState = PeerState.SUSPECT
+    lost: int = 0
+    unanswered_since: float = inf
+    answered: float = -inf
+    trial_since: float | None = None
+    penalty: float = 0.0
+    penalty_at: float = 0.0
+
+    def on_answer(self, sent: float, now: float) -> "Liveness":
+        """Once the probe sent at `sent` has been answered."""
+        answered = max(sent, self.answered)
+        if self.state is PeerState.UP:
+            return replace(self, answered=answered, lost=0, unanswered_since=inf)
+        trial_since = now if self.trial_since is None else self.trial_since
+        tried = replace(self, answered=answered, lost=0, unanswered_since=inf, trial_since=trial_since)
+        return tried if tried.settles_in(now) > 0 else replace(tried, state=PeerState.UP, since=now, trial_since=None)
+
+    def on_loss(self, sent: float, now: float, *, rumour: bool = False) -> "Liveness":
+        """Once the probe sent at `sent` has been lost; one sent before the last that was answered says nothing."""
+        if sent <= self.answered:
+            return self
+        lost, first = self.lost + 1, min(sent, self.unanswered_since)
+        trial_since = None if lost >= BREAK else self.trial_since
+        evidence = replace(self, lost=lost, unanswered_since=first, trial_since=trial_since)
+        return evidence._judged(now, WITH_RUMOUR if rumour else ALONE)
+
+    def _judged(self, now: float, table: tuple[Enough, ...]) -> "Liveness":
+        for enough in table:
+            shown = self.lost >= enough.lost and now - self.unanswered_since >= enough.seconds
+            if shown and _WORSE[enough.state] > _WORSE[self.state]:
+                return self._worse(enough.state, now)
+        return self
+
+    def _worse(self, state: PeerState, now: float) -> "Liveness":
+        if self.state is not PeerState.UP:  # still the same outage
+            return replace(self, state=state, since=now)
+        penalty = min(MOST_PENALTY, self.penalty_now(now) + 1)
+        return replace(self, state=state, since=now, penalty=penalty, penalty_at=now, trial_since=None)
+
+    def forgiven(self, now: float) -> "Liveness":
+        """Without the evidence gathered so far: this site itself stood still (Lifeguard: Dadgar, Phillips, Currey,
+        "Lifeguard: local health awareness for more accurate failure detection", DSN-W 2018).
+        """
+        return replace(self, lost=0, unanswered_since=inf, answered=now)
+
+    def penalty_now(self, now: float) -> float:
+        return float(self.penalty * 0.5 ** ((now - self.penalty_at) / HALF_LIFE))
+
+    def trial(self, now: float) -> float:
+        """For how many seconds the peer must answer until it is up again."""
+        penalty = self.penalty_now(now)
+        return 0.0 if penalty < 1.5 else min(LONGEST_TRIAL, 2 ** (penalty - 1))
+
+    def settles_in(self, now: float) -> float:
+        """For how many seconds it must go on answering; 0 or less: it is up."""
+        since = now if self.trial_since is None else self.trial_since
+        return self.trial(now) - (now - since)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Timing:
+    """A smoothed round trip and its spread, in seconds, and when it was measured last. The weights 1/8 and 1/4 are
+    those of RFC 6298: with a sample a second, a change of the way is seen to two thirds after 8 s.
+    """
+
+    smoothed: float
+    spread: float
+    at: float
+
+    def round_trip(self, now: float) -> RoundTrip:
+        return RoundTrip(us=self.smoothed * 1e6, spread_us=self.spread * 1e6, age=now - self.at)
+
+
+def timed(before: Timing | None, sample: float, now: float) -> Timing:
+    """The timing after a further sample, in seconds."""
+    if before is None:
+        return Timing(smoothed=sample, spread=sample / 2, at=now)
+    spread = before.spread + (abs(before.smoothed - sample) - before.spread) / 4
+    return Timing(smoothed=before.smoothed + (sample - before.smoothed) / 8, spread=spread, at=now)
+
+
+def travelled(sent: float, returned: float, held: float) -> float:
+    """How long a request and its reply were under way: RFC 5905's delta; `held` is what the peer says it took."""
+    return max(0.0, returned - sent - max(0.0, held))
+
+
+def clock_offset(sent: float, peer_got: float, peer_sent: float, returned: float) -> float:
+    """How far the peer's wall clock is ahead, in seconds: RFC 5905's theta; wrong by half the round trip at most."""
+    return ((peer_got - sent) + (peer_sent - returned)) / 2
