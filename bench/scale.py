@@ -221,7 +221,7 @@ LINES: Sequence[tuple[str, Callable[[Row], str]]] = (
     ("two halves joined again: all find all up, s", lambda row: f"{row.healed_up:.1f}"),
 )
 
-HEAD = f"""\
+HEAD = """\
 # What membership costs
 
 Written by `make scale` (`python -m bench.scale`). It is a simulation on a virtual clock: every site runs the code that

@@ -5,6 +5,9 @@ from typing import Protocol
 
 from cheops.model import Distances, PeerView, Reply, Request
 
+HEARTBEAT = "/~cheops/heartbeat"  # what agents ask each other; Envoy doesn't log it
+DISTANCES = "/distances"
+
 
 class Transport(Protocol):
     """Carries requests to services."""

@@ -389,4 +389,3 @@ class Heart:
 def _near(name: str, timing: Timing, now: float) -> Near:
     us, spread = round(timing.smoothed * 1e6), round(timing.spread * 1e6)
     return Near(site=name, us=us, spread_us=spread, age=round(now - timing.at))
-

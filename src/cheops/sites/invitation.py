@@ -6,7 +6,9 @@ be up. Not promised: that it is used once; the certificate inside is good for as
 
 import base64
 import binascii
+import datetime
 import json
+import tempfile
 import zlib
 from pathlib import Path
 
@@ -15,10 +17,11 @@ from pydantic import ValidationError
 from cheops.config import SiteName, SiteNumber
 from cheops.documents import Document
 from cheops.errors import BadSettings
-from cheops.sites.certificates import write_secret
-from cheops.sites.making import KnownSite
+from cheops.sites.certificates import issue, write_secret
+from cheops.sites.making import SITE_YAML, KnownSite, Wanted, admitted, check_new, site_yaml
 
 _FORM = "cheops1."
+TLS_FILES = ("site.pem", "site.key", "authority.pem")
 _MOST_BYTES = 1 << 20  # unpacked: a thousand sites are a tenth of it
 
 
@@ -62,8 +65,36 @@ def _unpacked(packed: bytes) -> bytes:
     return unpacked
 
 
-def write_tls(invitation: Invitation, folder: Path) -> None:
-    """Writes site.pem, site.key and authority.pem for the invited site."""
-    write_secret(folder / "site.key", invitation.key.encode())
-    (folder / "site.pem").write_text(invitation.certificate)
-    (folder / "authority.pem").write_text(invitation.authority)
+def invite_site(
+    deployment: Path, name: str, number: int | None, now: datetime.datetime, *, again: bool = False
+) -> Invitation:
+    """Puts a site on the deployment's list, and issues its certificate. Raises BadSettings."""
+    with (
+        admitted(deployment, name, number, None, now, again=again) as admission,
+        tempfile.TemporaryDirectory(dir=deployment) as made,
+    ):
+        issue(admission.authority, name, Path(made), now)
+        certificate, key, authority = ((Path(made) / file).read_text() for file in TLS_FILES)
+        return Invitation(
+            name=name,
+            number=admission.number,
+            deployment=admission.authority.deployment,
+            certificate=certificate,
+            key=key,
+            authority=authority,
+            sites=admission.others,
+        )
+
+
+def join_site(invitation: Invitation, wanted: Wanted) -> Path:
+    """Writes site.yaml and tls/ of the invited site; the path of the first. Raises BadSettings."""
+    check_new(wanted.folder)
+    peers = invitation.sites if wanted.peers is None else wanted.peers
+    text = site_yaml(wanted, invitation.number, invitation.deployment, peers)
+    tls = wanted.folder / "tls"
+    write_secret(tls / "site.key", invitation.key.encode())
+    (tls / "site.pem").write_text(invitation.certificate)
+    (tls / "authority.pem").write_text(invitation.authority)
+    settings = wanted.folder / SITE_YAML
+    settings.write_text(text)
+    return settings

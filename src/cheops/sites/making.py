@@ -120,6 +120,7 @@ def admitted(
         number = known[name].number if name in known else _number(number, known)
         others = {other: site for other, site in known.items() if other != name}
         yield Admission(number=number, authority=authority, others=others)
+        mesh = mesh or (str(known[name].mesh) if name in known and known[name].mesh else None)
         _write_known(deployment, {**known, name: KnownSite.model_validate({"number": number, "mesh": mesh})})
 
 

@@ -6,7 +6,8 @@ from cheops.config import Address, Site
 from cheops.intercept.envoy.names import AGENT, AGENT_AWAY, AGENT_MESH, COLLECTOR, HEALTH_PATH, local, site, typed
 
 PEER_CONNECT_SECONDS = 1.5  # TCP and TLS; a user hears of an unreachable site within 2 s
-ASKED_A_SECOND = 16  # peers whose Envoy is asked for its health; however many there are, a site does no more
+FEW = 16  # peers; if there are more, links aren't kept open for nothing, so that a site's load doesn't grow with them
+IDLE_SECONDS = 5
 UNLIMITED = 1_000_000  # Envoy's default of 1024 would refuse a site's 1025th watch
 Cluster = dict[str, Any]
 
@@ -96,6 +97,9 @@ def _kind(address: Address) -> dict[str, Any]:
 
 
 def _peer(of: Site, name: str, mesh: Address) -> Cluster:
+    few = len(of.settings.peers) <= FEW
+    common = MORE_HEADERS if few else {**MORE_HEADERS, "idle_timeout": f"{IDLE_SECONDS}s"}
+    asked: Cluster = {"health_checks": [_health_check(of)]} if few else {}
     return _cluster(
         site(name),
         socket(mesh),
@@ -103,11 +107,12 @@ def _peer(of: Site, name: str, mesh: Address) -> Cluster:
         sentence=f"The site {name} can't be reached from {of.name}.",
         **_kind(mesh),
         **_protocol(
-            common_http_protocol_options=MORE_HEADERS, explicit_http_config={"http2_protocol_options": _http2()}
+            common_http_protocol_options=common,
+            explicit_http_config={"http2_protocol_options": _http2()},
         ),
         connect_timeout=f"{PEER_CONNECT_SECONDS}s",
         transport_socket=_tls_to(of, name),
-        health_checks=[_health_check(of)],
+        **asked,
     )
 
 
@@ -122,11 +127,10 @@ def _http2() -> dict[str, Any]:
 
 
 def _health_check(of: Site) -> dict[str, Any]:
-    interval = f"{max(1, len(of.settings.peers) // ASKED_A_SECOND)}s"
     return {
         "timeout": "1s",
-        "interval": interval,
-        "no_traffic_interval": interval,
+        "interval": "1s",
+        "no_traffic_interval": "1s",
         "interval_jitter_percent": 10,
         "unhealthy_threshold": 2,
         "healthy_threshold": 1,

@@ -7,6 +7,7 @@ from cheops.intercept.envoy.clusters import MORE_HEADERS, config_file, socket, t
 from cheops.intercept.envoy.names import EXECUTED, HEALTH_PATH, PATH, SERVICE, typed
 from cheops.intercept.envoy.routes import front_name
 from cheops.intercept.envoy.tracing import tracing
+from cheops.ports import HEARTBEAT
 
 Listener = dict[str, Any]
 _SERVICE = "%METADATA(ROUTE:cheops:service)%"
@@ -161,6 +162,20 @@ _FILTERS = {
 }
 
 
+_NO_HEARTBEATS = {
+    "and_filter": {
+        "filters": [
+            {"not_health_check_filter": {}},
+            {
+                "header_filter": {
+                    "header": {"name": ":path", "string_match": {"exact": HEARTBEAT}, "invert_match": True}
+                }
+            },
+        ]
+    }
+}
+
+
 def _access_log(of: Site, listener: str, service: str) -> dict[str, Any]:
     """One line a request. `scope` is what X-Scope or the URL says, `carried` what followed by other ways; `to` is where
     the request went, `peer` the site that it came from on the mesh.
@@ -189,7 +204,7 @@ def _access_log(of: Site, listener: str, service: str) -> dict[str, Any]:
     }
     return {
         "name": "file",
-        **({"filter": {"not_health_check_filter": {}}} if listener == "mesh" else {}),
+        **({"filter": _NO_HEARTBEATS} if listener in ("mesh", "egress") else {}),
         "typed_config": typed(
             "envoy.extensions.access_loggers.file.v3.FileAccessLog",
             path=str(of.data / "log" / "access.jsonl"),
