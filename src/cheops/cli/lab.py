@@ -208,6 +208,26 @@ def restart(site: str, what: str, folder: Path) -> None:
 
 @lab_commands.command()
 @click.argument("site")
+@_folder
+def wipe(site: str, folder: Path) -> None:
+    """Take away what the agent of SITE keeps, and start it anew."""
+    _lab(folder).wipe(site)
+    click.echo(f"{site} is back, and remembers nothing.")
+
+
+@lab_commands.command()
+@_folder
+def join(folder: Path) -> None:
+    """Let one more site join.
+
+    It reaches the others directly: no link of the lab is between them, to be cut or delayed.
+    """
+    site = _lab(folder).join()
+    click.echo(f"{site.name} has joined: {', '.join(f'{name} at {site.front(name)}' for name in site.services)}.")
+
+
+@lab_commands.command()
+@click.argument("site")
 @click.argument("what", metavar="[agent|envoy|access|NAME]", required=False)
 @click.option("-n", "--lines", default=10, show_default=True, help="How many of the last lines.")
 @_folder
