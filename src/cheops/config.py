@@ -20,6 +20,7 @@ from cheops.errors import BadSettings
 
 OTLP_PORT = 4318  # of OTLP over HTTP, as its specification says
 OTLP_PATH = "/v1/traces"  # where spans go, below a collector's path
+DEPLOYMENT = r"^[a-z0-9.-]+$"
 UNIX_PATH_LIMIT = 107  # bytes: sun_path of unix(7), less the final NUL
 
 
@@ -87,7 +88,7 @@ class Mesh(Document):
     listen: Listening
     advertise: Callable_ | None = None
     learn: bool = True
-    deployment: str = Field(pattern=r"^[a-z0-9.-]+$")
+    deployment: str = Field(pattern=DEPLOYMENT)
     certificate: Path = Path("tls/site.pem")
     key: Path = Path("tls/site.key")
     authority: Path = Path("tls/authority.pem")
