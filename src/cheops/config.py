@@ -35,6 +35,14 @@ class Address:
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
     @property
+    def is_literal(self) -> bool:
+        """Whether the host is an IP address; 999.1.1.1 is a name, though hardly anybody's."""
+        try:
+            return bool(ipaddress.ip_address(self.host))
+        except ValueError:
+            return False
+
+    @property
     def is_loopback(self) -> bool:
         try:
             return ipaddress.ip_address(self.host).is_loopback

@@ -3,7 +3,7 @@
 import json
 import os
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +50,23 @@ class RollFile:
         except OSError as error:
             self.complaint = f"the roll of sites can't be written to {self._path}: {error.strerror}"
             log.error(self.complaint)
+
+
+class RollInMemory:
+    """The twin of RollFile that forgets with its process."""
+
+    def __init__(self, new: Callable[[], str]) -> None:
+        self._new = new
+        self._remembered: Remembered | None = None
+        self.complaint = ""
+
+    def recall(self) -> Remembered:
+        if self._remembered is None:
+            self._remembered = Remembered(incarnation=self._new(), roll=Roll())
+        return self._remembered
+
+    def keep(self, remembered: Remembered) -> None:
+        self._remembered = replace(remembered, roll=Roll.of(*remembered.roll.told))
 
 
 def _member(document: dict[str, Any]) -> Member | None:
