@@ -1,4 +1,4 @@
-"""How commands reach an agent, and what they say when they don't: `cheops sites` and `cheops site leave` and `remove`."""
+"""How commands reach an agent, and what they say when they don't: `cheops sites`, `cheops site leave` and `remove`."""
 
 import json
 import socket

@@ -1,4 +1,4 @@
-"""What Envoy is told of peers: who may call, whom it asks whether it lives, what it logs, what it takes from clients."""
+"""What Envoy is told of peers: who may call, whom it asks whether it lives, what it logs and what clients may say."""
 
 import json
 import re
