@@ -79,9 +79,10 @@ def test_a_token_is_one_word_and_says_all_of_it() -> None:
     assert read_token(TOKEN) == INVITATION
 
 
+@pytest.mark.parametrize("width", [5, 40])
 @pytest.mark.parametrize("between", ["\n", "\r\n", " \n ", "\t"])
-def test_terminals_break_long_lines(between: str) -> None:
-    lines = [TOKEN[at : at + 40] for at in range(0, len(TOKEN), 40)]
+def test_terminals_break_long_lines(between: str, width: int) -> None:
+    lines = [TOKEN[at : at + width] for at in range(0, len(TOKEN), width)]
     assert read_token(f"  {between.join(lines)}{between}") == INVITATION
 
 

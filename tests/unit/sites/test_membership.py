@@ -190,12 +190,12 @@ def test_a_changed_address_is_told_to_all(restarted: bool) -> None:
         one = mesh.start(site_of(SHOP, "Site1", {"Site1": 1}))
         two = mesh.start(listed("Site2", "Site1"), rolls)
         await mesh.all_up()
-        moved = at(listed("Site2", "Site1"), "198.51.100.1:1")  # "less" than the old one: only its revision counts
+        moved = at(listed("Site2", "Site1"), "100.64.0.1:1")  # "less" than the old one: only its revision counts
         if restarted:
             mesh.start(moved, rolls)
         else:
             two.list_anew(moved)
-        await mesh.until(lambda: str(one.site().settings.peers["Site2"].mesh) == "198.51.100.1:1")
+        await mesh.until(lambda: str(one.site().settings.peers["Site2"].mesh) == "100.64.0.1:1")
 
     mesh.run(story())
 
