@@ -76,7 +76,7 @@ def test_a_death_is_noticed_and_a_return_too(lab: Lab) -> None:
     wait_for(lambda: states(lab, "Site1")["Site3"] == "up", "Site3 is found up again")
 
 
-def test_a_blackhole_is_noticed_by_both_and_by_nobody_else(lab: Lab) -> None:
+def test_l6_a_blackhole_is_noticed_by_both_and_by_nobody_else(lab: Lab) -> None:
     lab.blackhole("Site1", "Site2")
     began = time.monotonic()
     noticed(lab, "Site1", "Site2", began)
@@ -179,7 +179,7 @@ def test_how_far_the_sites_are(lab: Lab) -> None:
     wait_for(lambda: found(lab, "Site1")["Site2"]["round_trip"]["ms"] < 25, "and that it is gone", 60)
 
 
-def test_sites_join_leave_and_are_removed_while_all_run(lab: Lab) -> None:
+def test_p8_sites_join_leave_and_are_removed_while_all_run(lab: Lab) -> None:
     """Site3 is away while Site4 joins, and hears of it all the same; then Site4 leaves, is let in again, dies, and is
     removed; with its old certificate it isn't let in any more.
     """

@@ -233,7 +233,7 @@ def problem_of(answer: Answer) -> str | None:
 # Plans
 
 
-def test_a_plan_is_shown_and_nothing_is_sent(lab: Lab) -> None:
+def test_w1_a_plan_is_shown_and_nothing_is_sent(lab: Lab) -> None:
     marked = mark()
     answer = ask(lab, "Site2 ; Site3", "Cheops-Plan: only", marked, method="POST", body=b"x", target=b"/echo?a=%2f")
     plan = json.loads(answer.body)
