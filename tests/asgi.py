@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import unquote
@@ -25,8 +25,11 @@ class Answer:
         return json.loads(self.body)
 
 
-def call(app: Application, target: str, method: str = "GET") -> Answer:
-    """What `app` answers to a request without a body; `target` is escaped already."""
+def call(
+    app: Application, target: str, method: str = "GET", body: bytes = b"", headers: Mapping[str, str] | None = None
+) -> Answer:
+    """What `app` answers to a request; `target` is escaped already, names of headers are in lower case."""
+    stated = {"host": "test", **({"content-type": "application/json"} if body else {}), **(headers or {})}
     path, _, query = target.partition("?")
     scope = {
         "type": "http",
@@ -38,18 +41,22 @@ def call(app: Application, target: str, method: str = "GET") -> Answer:
         "raw_path": path.encode(),
         "query_string": query.encode(),
         "root_path": "",
-        "headers": [(b"host", b"test")],
+        "headers": [(name.encode(), value.encode()) for name, value in stated.items()],
         "client": ("127.0.0.1", 1),
         "server": ("127.0.0.1", 2),
     }
-    return asyncio.run(_exchange(app, scope))
+    return asyncio.run(_exchange(app, scope, body))
 
 
-async def _exchange(app: Application, scope: dict[str, Any]) -> Answer:
+async def _exchange(app: Application, scope: dict[str, Any], body: bytes) -> Answer:
     heard: list[MutableMapping[str, Any]] = []
 
+    parts = [{"type": "http.request", "body": body, "more_body": False}]
+
     async def receive() -> dict[str, Any]:
-        return {"type": "http.request", "body": b"", "more_body": False}
+        if not parts:
+            await asyncio.Event().wait()  # the client stays until it is answered
+        return parts.pop()
 
     async def send(message: MutableMapping[str, Any]) -> None:
         heard.append(message)

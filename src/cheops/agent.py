@@ -14,7 +14,9 @@ import secrets
 import signal
 import socket
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator, Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,19 +25,28 @@ import uvicorn
 
 from cheops.config import Site, read_site
 from cheops.errors import BadSettings, CheopsError
+from cheops.execute import Patience
 from cheops.intercept.door import Door
 from cheops.intercept.envoy.binary import find_envoy
-from cheops.intercept.envoy.process import Envoy
+from cheops.intercept.envoy.process import Envoy, Validity
+from cheops.intercept.envoy.statistics import statistics
 from cheops.model import View
+from cheops.observe.metrics import Metrics, Now
+from cheops.observe.watch import Observer, Watch
 from cheops.pipeline import Pipeline
-from cheops.sites.certificates import ends_soon
+from cheops.sites.membership import Membership
 from cheops.stores.kept import KeptFiles
+from cheops.stores.rolls import RollFile
 from cheops.transports.http import HttpTransport
 from cheops.web.admin import SiteState, admin_api, names_of
 from cheops.web.mesh import mesh_api
+from cheops.web.metrics import metrics_routes
 
 log = structlog.get_logger("agent")
 HOUSEKEEPING_SECONDS = 10
+GATHER_SECONDS = 0.2  # in which several sites that come or go make one change
+FAREWELL_SECONDS = 3.0  # until a site that leaves has said so
+AGAIN_SECONDS = 5.0  # until what Envoy didn't take is tried again
 LOOK_SECONDS = 0.05  # between two looks at site.yaml
 
 
@@ -47,10 +58,11 @@ class Agent:
         self._site = read_site(path)
         self._stamps = _stamps(self._files())
         self._site = read_site(path)  # once more, so that what has this stamp is what is in force
-        self._envoy = Envoy(self._site, find_envoy())
         self._stop = asyncio.Event()
+        self._changing = asyncio.Lock()
         self._complaint = ""
         self._needs_restart = ""
+        self._validity: Validity | None = None
 
     async def run(self) -> None:
         """Runs until SIGTERM or SIGINT; raises CheopsError when the site can't be started."""
@@ -62,19 +74,33 @@ class Agent:
             stack.enter_context(_alone(self._site.run / "agent.lock", self._site.name))
             kept = KeptFiles(self._site.data / "kept", time.time)
             transport = await stack.enter_async_context(HttpTransport(self._site.name, self._site.run / "egress.sock"))
+            rolls = RollFile(self._site.data / "sites.json", partial(secrets.token_hex, 8))
+            self._members = Membership(self._site, transport, rolls)
+            self._site = self._members.site()
+            self._envoy = Envoy(self._site, find_envoy())
+            metrics = Metrics(self._now())
+            spans = stack.enter_context(_spans(self._site))
+            self._watch = Watch([metrics, *spans], time.monotonic)
             self._pipeline = Pipeline(
                 application=self._site.application,
                 view=_view(self._site),
                 transport=transport,
                 kept=kept,
+                peers=self._members.beating,
                 random=lambda digits: secrets.token_hex((digits + 1) // 2)[:digits],
+                patience=_patience(self._site),
+                planned=self._watch.planned,
             )
-            self._door = Door(self._pipeline.serve, self._site.application.errors)
+            self._door = Door(self._watch.on(self._pipeline.serve), self._site.application.errors)
             await stack.enter_async_context(_serving(self._door, _unix(self._site.run / "door.sock")))
-            await stack.enter_async_context(_serving(mesh_api(kept), _unix(self._site.run / "mesh.sock")))
+            mesh = mesh_api(kept, self._members.beating)
+            await stack.enter_async_context(_serving(mesh, _unix(self._site.run / "mesh.sock")))
             admin = _tcp(self._site.settings.admin.listen.host, self._site.settings.admin.listen.port)
-            await stack.enter_async_context(_serving(admin_api(self._state()), admin))
+            admin_app = admin_api(self._state())
+            admin_app.include_router(metrics_routes(metrics.text, partial(statistics, self._site.run / "envoy.sock")))
+            await stack.enter_async_context(_serving(admin_app, admin))
             await self._envoy.start()
+            await self._look_at_certificate()
             gc.collect()
             gc.freeze()  # what lives as long as the agent needn't be looked at again: that takes 20 ms each time
             log.info("ready", site=self._site.name, admin=str(self._site.settings.admin.listen))
@@ -86,6 +112,8 @@ class Agent:
             for name, work in {
                 "supervise": self._envoy.supervise(),
                 "watch": self._take_up_changes(),
+                "heart": self._members.beating.run(),
+                "members": self._take_up_members(),
                 "housekeeping": self._keep_house(kept),
             }.items()
         ]
@@ -107,6 +135,32 @@ class Agent:
             reasons=self._reasons,
             warnings=self._warnings,
             peers=self._envoy.peers,
+            membership=self._members,
+        )
+
+    async def _look_at_certificate(self) -> None:
+        self._validity = await self._envoy.validity() or self._validity
+        if self._validity:
+            self._members.certified(int(self._validity.begins.timestamp()))
+
+    async def _take_up_members(self) -> None:
+        """Lets Envoy and scopes know of sites that came or went."""
+        while True:
+            await self._members.changed.wait()
+            await asyncio.sleep(FAREWELL_SECONDS if self._members.leaves else GATHER_SECONDS)
+            self._members.changed.clear()
+            async with self._changing:
+                site = self._members.site()
+                taken_up = site == self._site or await self._take_up(site)
+            if not taken_up:
+                await asyncio.sleep(AGAIN_SECONDS)
+                self._members.changed.set()
+
+    def _now(self) -> Now:
+        return Now(
+            view=lambda: self._pipeline.view,
+            peers=lambda: self._pipeline.peers.peers(),
+            envoy_starts=lambda: self._envoy.starts,
         )
 
     async def _reasons(self) -> list[str]:
@@ -115,9 +169,8 @@ class Agent:
         return [] if answer.startswith("LIVE") else [f"Envoy isn't ready: {answer.strip() or 'it does not answer'}"]
 
     def _warnings(self) -> list[str]:
-        certificate = self._site.file(self._site.settings.mesh.certificate)
-        soon = ends_soon(certificate, datetime.datetime.now(datetime.UTC))
-        return [text for text in (self._complaint, self._needs_restart, soon) if text]
+        soon = self._validity.ends_soon(datetime.datetime.now(datetime.UTC)) if self._validity else ""
+        return [*filter(None, (self._complaint, self._needs_restart, soon)), *self._members.complaints()]
 
     async def _take_up_changes(self) -> None:
         """Reads site.yaml and the description again once they have changed and then stayed as they are.
@@ -131,20 +184,35 @@ class Agent:
             before, seen = seen, _stamps(self._files())
             if seen == before and seen != self._stamps:
                 self._stamps = seen
-                await self._take_up()
+                async with self._changing:
+                    await self._read_again()
 
     def _files(self) -> set[Path]:
         description = self._site.description
         files = {self._path.absolute()} | ({description} if description else set())
         return {file.resolve() for file in files} | files
 
-    async def _take_up(self) -> None:
+    async def _read_again(self) -> None:
         try:
-            site = read_site(self._path)
+            listed = read_site(self._path)
+        except CheopsError as error:
+            self._complain(error)
+            return
+        if await self._take_up(self._members.site(listed)):
+            self._members.list_anew(listed)
+
+    async def _take_up(self, site: Site) -> bool:
+        """Whether these settings are in force now; if not, those before are, and somebody is told."""
+        try:
             await self._change_to(site)
         except CheopsError as error:
-            self._complaint = f"the changed settings aren't in force: {error.detail}"
-            log.error("the changed settings aren't in force", detail=error.detail)
+            self._complain(error)
+            return False
+        return True
+
+    def _complain(self, error: CheopsError) -> None:
+        self._complaint = f"the changed settings aren't in force: {error.detail}"
+        log.error("the changed settings aren't in force", detail=error.detail)
 
     async def _change_to(self, site: Site) -> None:
         fixed = _needs_restart(self._site, site)
@@ -153,14 +221,14 @@ class Agent:
             raise BadSettings(f"{', '.join(fixed)} can't change while the agent runs", hint="Restart the agent.")
         await self._envoy.apply(site)
         self._site, self._complaint = site, ""
-        self._pipeline = Pipeline(
+        self._pipeline = replace(
+            self._pipeline,
             application=site.application,
             view=_view(site),
-            transport=self._pipeline.transport,
-            kept=self._pipeline.kept,
-            random=self._pipeline.random,
+            patience=_patience(site),
+            remembered={},
         )
-        self._door.serve, self._door.errors = self._pipeline.serve, site.application.errors
+        self._door.serve, self._door.errors = self._watch.on(self._pipeline.serve), site.application.errors
         log.info(
             "changed settings are in force", peers=list(site.settings.peers), services=list(site.settings.services)
         )
@@ -170,6 +238,7 @@ class Agent:
             await asyncio.sleep(HOUSEKEEPING_SECONDS)
             try:
                 kept.forget_old()
+                await self._look_at_certificate()
                 await self._envoy.begin_new_access_log()
             except OSError as error:
                 log.error("housekeeping failed", detail=str(error))
@@ -192,9 +261,14 @@ def _needs_restart(old: Site, new: Site) -> list[str]:
     """The settings that only a restart can change, among those that differ."""
     return [
         name
-        for name in ("site", "data", "admin", "envoy")
+        for name in ("site", "data", "admin", "traces", "envoy")
         if getattr(old.settings, name) != getattr(new.settings, name)
     ]
+
+
+def _patience(site: Site) -> Patience:
+    settings = site.settings.otherwise
+    return Patience(keep_bytes=settings.keep_bytes, seconds=settings.patience_seconds)
 
 
 def _view(site: Site) -> View:
@@ -205,6 +279,24 @@ def _view(site: Site) -> View:
         site_numbers=site.site_numbers,
         service_numbers={name: number for name, number in numbers.items() if number is not None},
     )
+
+
+@contextlib.contextmanager
+def _spans(site: Site) -> Iterator[Sequence[Observer]]:
+    """What makes spans, if the settings name a collector; the libraries for it aren't there for everybody."""
+    if site.settings.traces is None:
+        yield ()
+        return
+    try:
+        from cheops.observe.spans import Spans, otlp
+    except ImportError as error:
+        what = f"traces: what sends them isn't installed: {error}"
+        raise BadSettings(what, hint="`pip install 'cheops[traces]'` brings it.") from error
+    spans = Spans(site.name, site.settings.traces.sample, otlp(site.settings.traces))
+    try:
+        yield (spans,)
+    finally:
+        spans.close()
 
 
 @contextlib.contextmanager

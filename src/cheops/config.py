@@ -6,7 +6,8 @@ socket or looks whether an address can be used.
 
 import ipaddress
 import re
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -17,6 +18,8 @@ from cheops.applications.description import OneSpelling, ServiceName
 from cheops.documents import Document, Misplaced, mistake_in, read_document
 from cheops.errors import BadSettings
 
+OTLP_PORT = 4318  # of OTLP over HTTP, as its specification says
+OTLP_PATH = "/v1/traces"  # where spans go, below a collector's path
 UNIX_PATH_LIMIT = 107  # bytes: sun_path of unix(7), less the final NUL
 
 
@@ -76,9 +79,14 @@ SiteNumber = Annotated[int, Field(ge=1, le=1023)]
 
 
 class Mesh(Document):
-    """The site's end of the links between sites; files are relative to site.yaml."""
+    """The site's end of the links between sites; files are relative to site.yaml.
+
+    `advertise` is where others reach it, if that isn't `listen`; `learn`: sites that others tell of become peers.
+    """
 
     listen: Listening
+    advertise: Callable_ | None = None
+    learn: bool = True
     deployment: str = Field(pattern=r"^[a-z0-9.-]+$")
     certificate: Path = Path("tls/site.pem")
     key: Path = Path("tls/site.key")
@@ -121,6 +129,47 @@ class Peer(Document):
     mesh: Callable_
 
 
+class Otherwise(Document):
+    """Under `A ; B`: how much of a body is kept to be sent to B, and how long A may take to begin its answer."""
+
+    keep_bytes: int = Field(default=4 << 20, ge=0, le=1 << 30)
+    patience_seconds: float = Field(default=60, gt=0, le=86_400)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Collector:
+    """Where spans go: an OTLP/HTTP receiver at `address`, below `path`, which is empty or begins with `/`."""
+
+    address: Address
+    path: str = ""
+
+    def __str__(self) -> str:
+        return f"http://{self.address}{self.path}"
+
+
+def parse_collector(text: Any) -> Collector:
+    """`http://host[:port][/path]`. Raises ValueError with what would be right."""
+    if isinstance(text, Collector):
+        return text
+    pattern = r"http://(\[[^\]/]*\]|[^\s:/?#@\[\]]+)(?::(\d+))?((?:/[\w.~%-]+)*)/?"
+    found = re.fullmatch(pattern, text, re.ASCII) if isinstance(text, str) else None
+    if not found:
+        raise ValueError(
+            "a collector is written http://host:port, such as http://127.0.0.1:4318; "
+            "one that is far away is reached through one on this machine"
+        )
+    return Collector(
+        address=parse_address(f"{found[1]}:{found[2] or OTLP_PORT}"), path=found[3].removesuffix(OTLP_PATH)
+    )
+
+
+class Traces(Document):
+    """Where spans of requests go, by OTLP over HTTP, and of how many of the traces that begin here: 1 is all."""
+
+    endpoint: Annotated[Collector, BeforeValidator(parse_collector), PlainSerializer(str)]
+    sample: float = Field(default=1.0, gt=0, le=1)
+
+
 class Envoy(Document):
     """What may be tuned of the data plane."""
 
@@ -140,6 +189,8 @@ class Settings(Document):
     admin: Admin
     services: Annotated[dict[ServiceName, Front], OneSpelling] = Field(min_length=1)
     peers: dict[SiteName, Peer] = {}
+    otherwise: Otherwise = Otherwise()
+    traces: Traces | None = None
     envoy: Envoy = Envoy()
 
     @model_validator(mode="after")
@@ -191,6 +242,7 @@ class Site:
     settings: Settings
     application: Application
     folder: Path
+    departed: frozenset[str] = frozenset()
 
     @property
     def name(self) -> str:
@@ -212,6 +264,17 @@ class Site:
     @property
     def site_names(self) -> tuple[str, ...]:
         return (self.name, *self.settings.peers)
+
+    @property
+    def advertised(self) -> Address:
+        """Where the other sites reach this one's mesh."""
+        return self.settings.mesh.advertise or self.settings.mesh.listen
+
+    def with_peers(self, peers: Mapping[str, Peer], departed: Collection[str]) -> "Site":
+        """The same site with these peers; those that have departed may not call its services any more."""
+        return replace(
+            self, settings=self.settings.model_copy(update={"peers": dict(peers)}), departed=frozenset(departed)
+        )
 
     @property
     def description(self) -> Path | None:

@@ -68,6 +68,38 @@ class SiteUnreachable(CheopsError):
     code, status, title, fault, retry = "site-unreachable", 503, "A site can't be reached", Fault.PEER, True
 
 
+class AgentAway(SiteUnreachable):
+    """The site is there, and serves what needs no agent; its agent isn't."""
+
+    code = "agent-away"
+
+
+class Refused(CheopsError):
+    """Another site's agent has answered something else than 200; `status` of its members says what."""
+
+    code, status, title, fault = "refused", 502, "Another site's agent refuses", Fault.PEER
+
+
+class NobodyCan(CheopsError):
+    """None of the sites that a scope gives to choose from took the request; nothing was executed."""
+
+    code, status, title, fault, retry = "nobody-can", 503, "None of the sites can", Fault.PEER, True
+
+
+class NobodyNear(CheopsError):
+    code, status, title, fault, retry = "nobody-near", 503, "No site is near enough", Fault.PEER, True
+
+
+class CantSay(CheopsError):
+    code, status, title, fault, retry = "cant-say", 503, "The distances between sites aren't known", Fault.PEER, True
+
+
+class MaybeExecuted(CheopsError):
+    """A site may have executed a write, so no other is asked: nothing is done twice."""
+
+    code, status, title, fault = "maybe-executed", 504, "A site may have executed the request", Fault.PEER
+
+
 class CantKeep(CheopsError):
     code, status, title, retry = "cant-keep", 503, "Something can't be written down", True
 

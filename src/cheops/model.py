@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator, Mapping
 from dataclasses import dataclass, field, replace
 from enum import Enum
 
-from cheops.scope import Names
+from cheops.scope import Location, Names, SiteName, canonical
 
 Headers = tuple[tuple[bytes, bytes], ...]
 """(name in lower case, value), in the order of the wire."""
@@ -54,13 +54,32 @@ class Reply:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Resolved:
-    """A resolved scope: the one site of each service it names. What it doesn't name is local where the call is made."""
+    """A resolved scope: where each service that it names is to be called, which is one site, or a location that is
+    decided when the service is called. What it doesn't name is local where the call is made.
+    """
 
-    site_of: Mapping[str, str]
+    location_of: Mapping[str, Location]
+
+    @classmethod
+    def to(cls, site_of: Mapping[str, str]) -> "Resolved":
+        """Each service at one site."""
+        return cls(location_of={service: SiteName(name=site) for service, site in site_of.items()})
+
+    @property
+    def site_of(self) -> Mapping[str, str] | None:
+        """The one site of each service; None if any is still to be decided."""
+        sites = {name: place.name for name, place in self.location_of.items() if isinstance(place, SiteName)}
+        return sites if len(sites) == len(self.location_of) else None
+
+    def decided(self, service: str, site: str) -> "Resolved":
+        """The same, once a service that it names is called at `site`."""
+        if service not in self.location_of:
+            return self
+        return Resolved(location_of={**self.location_of, service: SiteName(name=site)})
 
     def text(self) -> str:
         """The canonical text of the scope."""
-        return "{" + ", ".join(f"{service}: {site}" for service, site in self.site_of.items()) + "}"
+        return "{" + ", ".join(f"{service}: {canonical(place)}" for service, place in self.location_of.items()) + "}"
 
 
 class PeerState(Enum):

@@ -12,70 +12,100 @@ A request without a scope, or with a scope that names one site, never comes here
 intercept/envoy/ tells it to.
 """
 
+import json
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from cheops.applications import Application
 from cheops.carry import Carried, carry, read_carried
 from cheops.carry.request_id import MOST_BINDINGS, Bindings, KeptBy, RandomDigits
 from cheops.errors import BadRequest, BadScope, CantKeep, NotYet, ScopeNoLongerKept
-from cheops.execute import execute
+from cheops.execute import Executor, Patience, Sending
 from cheops.model import Reply, Request, View
-from cheops.plan import Plan, make_plan
-from cheops.ports import KeptScopes, Transport
+from cheops.plan import Forward, Plan, centres_of, make_plan, show
+from cheops.ports import KeptScopes, Peers, Transport
 from cheops.scope import Binding, Scope, ScopeError, SiteName, parse
 
 LONGEST_REMEMBERED = 1024  # characters
 MOST_REMEMBERED = 1000  # plans; together at most a few megabytes
+PLAN_ONLY = b"cheops-plan"
+AROUND = b"cheops-around"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Pipeline:
-    """The stages, wired to one site."""
+    """The stages, wired to one site. `view` is what doesn't change while its settings don't.
+
+    `planned` is told the kind of each request's plan.
+    """
 
     application: Application
     view: View
     transport: Transport
     kept: KeptScopes
+    peers: Peers
     random: RandomDigits
+    planned: Callable[[str], None] = lambda _: None
+    patience: Patience = field(default_factory=Patience)
     remembered: dict[tuple[str, str], Plan] = field(default_factory=dict, repr=False)
 
     async def serve(self, request: Request) -> Reply:
         """The reply to a request. Raises CheopsError for whatever isn't a service's own answer."""
         carried = read_carried(request, self.application)
         plan = await self._plan(carried)
+        self.planned(plan.kind)
+        if said := request.values(PLAN_ONLY):
+            return self._shown(plan, carried, said)
         if request.values(b"upgrade"):
             raise NotYet(
                 "an upgraded connection (a websocket, kubectl exec) needs a scope that names one site",
                 hint="Write it as {service: Site}.",
             )
-        if carried.text is None:  # there is none, or its id carries it already
-            return await execute(plan, carried.request, self.transport)
-        carrying = carry(carried.request, plan.resolved, self.application, self.view, self.random)
-        if carrying.keep_under:
-            self._keep(carrying.keep_under, plan.resolved.text())
-        return await execute(plan, carrying.request, self.transport)
+        executor = Executor(transport=self.transport, kept=_Kept(self.kept, self.view.site), patience=self.patience)
+        return _with_near(await executor.execute(plan, self._sendings(plan, carried)), plan)
 
     async def _plan(self, carried: Carried) -> Plan:
-        """The plan; the same words for the same service mean the same, so it is remembered, up to a bound."""
+        """The plan. Of one site, the same words for the same service always mean the same: it is remembered."""
         key = (carried.text or "", carried.request.service)
         if carried.text is not None and (known := self.remembered.get(key)):
             return known
-        plan = make_plan(await self.understand(carried), carried.request.service, self.view)
-        if carried.text is not None and len(carried.text) <= LONGEST_REMEMBERED:
+        scope, service = await self.understand(carried), carried.request.service
+        plan = make_plan(scope, service, await self._view(scope, service))
+        if carried.text is not None and len(carried.text) <= LONGEST_REMEMBERED and isinstance(plan.step, Forward):
             if len(self.remembered) >= MOST_REMEMBERED:
                 self.remembered.clear()
             self.remembered[key] = plan
         return plan
 
-    def _keep(self, uuid: str, text: str) -> None:
-        try:
-            self.kept.keep(uuid, text)
-        except OSError as error:
-            raise CantKeep(
-                f"{self.view.site} can't write down the scope, which is too long for a request id: {error.strerror}",
-                hint=f"Up to {MOST_BINDINGS} bindings ride inside the id.",
-            ) from error
+    async def _view(self, scope: Scope, service: str) -> View:
+        """What is known of the sites now, as far as the plan needs it."""
+        told = {centre: await self.peers.distances(centre) for centre in sorted(centres_of(scope, service))}
+        known = {centre: distances for centre, distances in told.items() if distances}
+        return replace(self.view, peers=self.peers.peers(), distances=known)
+
+    def _sendings(self, plan: Plan, carried: Carried) -> Sequence[Sending]:
+        """The requests of a plan's forwards, each with the scope as it is resolved at its site."""
+        if carried.text is None:  # there is none, or its id carries it already
+            return [Sending(site=forward.site, request=carried.request) for forward in plan.forwards]
+        return [self._sending(forward, carried.request) for forward in plan.forwards]
+
+    def _sending(self, forward: Forward, request: Request) -> Sending:
+        carrying = carry(request, forward.resolved, self.application, self.view, self.random)
+        keep = (carrying.keep_under, forward.resolved.text()) if carrying.keep_under else None
+        return Sending(site=forward.site, request=carrying.request, keep=keep)
+
+    def _shown(self, plan: Plan, carried: Carried, said: Sequence[bytes]) -> Reply:
+        """The plan itself; nothing is sent."""
+        if said != [b"only"]:
+            raise BadRequest("the header Cheops-Plan has one value, 'only'", hint="Leave it out to send the request.")
+        without = replace(carried.request, headers=tuple(h for h in carried.request.headers if h[0] != PLAN_ONLY))
+        sendings = self._sendings(plan, replace(carried, request=without))
+        view = replace(self.view, peers=self.peers.peers())
+        shown = show(plan, [sending.request for sending in sendings], view)
+        body = json.dumps(shown, ensure_ascii=False, indent=2).encode() + b"\n"
+        headers = ((b"content-type", b"application/json"), (b"content-length", str(len(body)).encode()))
+        return Reply(status=200, headers=headers, body=_once(body))
 
     async def understand(self, carried: Carried) -> Scope:
         """The scope with every name checked. Raises BadScope with the place of the mistake."""
@@ -126,3 +156,37 @@ class Pipeline:
                 hint="A scope is kept for a day. Repeat the command that began the workflow.",
             )
         return text
+
+
+@dataclass(frozen=True, slots=True)
+class _Kept:
+    """The kept scopes, with a plain word for the user when one can't be kept."""
+
+    kept: KeptScopes
+    site: str
+
+    def keep(self, uuid: str, text: str) -> None:
+        try:
+            self.kept.keep(uuid, text)
+        except OSError as error:
+            raise CantKeep(
+                f"{self.site} can't write down the scope, which is too long for a request id: {error.strerror}",
+                hint=f"Up to {MOST_BINDINGS} bindings of one site each ride inside the id.",
+            ) from error
+
+    def recall(self, uuid: str) -> str | None:
+        return self.kept.recall(uuid)
+
+
+def _with_near(reply: Reply, plan: Plan) -> Reply:
+    """The reply, with the sites that were near enough: a list of RFC 9651, times in milliseconds, ages in seconds."""
+    if not plan.near:
+        return reply
+    listed = ", ".join(
+        f"{near.site};ms={near.round_trip.us / 1000:.1f};age={near.round_trip.age:.1f}" for near in plan.near
+    )
+    return replace(reply, headers=(*reply.headers, (AROUND, listed.encode())))
+
+
+async def _once(body: bytes) -> AsyncGenerator[bytes, None]:
+    yield body

@@ -1,8 +1,12 @@
 """What the core needs from outside. Each protocol says which errors it raises; stores and transports hold engines."""
 
+from collections.abc import Mapping
 from typing import Protocol
 
-from cheops.model import Reply, Request
+from cheops.model import Distances, PeerView, Reply, Request
+
+HEARTBEAT = "/~cheops/heartbeat"  # what agents ask each other; Envoy doesn't log it
+DISTANCES = "/distances"
 
 
 class Transport(Protocol):
@@ -11,7 +15,8 @@ class Transport(Protocol):
     async def send(self, request: Request, *, site: str) -> Reply:
         """The reply of the request's service on `site`, as soon as its headers are there.
 
-        Raises SiteUnreachable when the data plane can't be reached; what Envoy answers is a reply.
+        Raises SiteUnreachable when the data plane can't be reached; its member `executed` is "no" if nothing was sent.
+        What Envoy answers in a service's place is a reply with the header Cheops-Executed, "no" or "unknown".
         """
         ...
 
@@ -20,6 +25,26 @@ class Transport(Protocol):
 
         Raises SiteUnreachable when that agent doesn't answer.
         """
+        ...
+
+    async def ask(self, path: str, *, site: str, body: bytes | None = None, seconds: float = 5) -> bytes:
+        """What the agent of `site` answers to a GET, or to a POST with this body.
+
+        Raises SiteUnreachable; AgentAway, which is one, if the site is there but its agent isn't; and Refused for an
+        answer that isn't 200, with its status.
+        """
+        ...
+
+
+class Peers(Protocol):
+    """What this site knows of the others."""
+
+    def peers(self) -> Mapping[str, PeerView]:
+        """How they are now."""
+        ...
+
+    async def distances(self, centre: str) -> Distances | None:
+        """How far the sites are from `centre`, as it says itself, else as it said last; None if nothing is known."""
         ...
 
 

@@ -48,7 +48,12 @@ WELL = {"ready": True, "reasons": [], "warnings": []}
 
 @pytest.fixture(scope="module")
 def whole_lab(lab_of: Callable[..., Lab], tmp_path_factory: pytest.TempPathFactory) -> Lab:
-    return lab_of(raw_app(tmp_path_factory.mktemp("raw") / "app", "a", "c"), sites=3)
+    lab = lab_of(raw_app(tmp_path_factory.mktemp("raw") / "app", "a", "c"), sites=3)
+    for site in lab.sites:  # their peers are those that are listed, and no others
+        settings = read_settings(settings_of(lab, site.name))
+        settings["mesh"]["learn"] = False
+        write_settings(settings_of(lab, site.name), settings)
+    return lab
 
 
 @pytest.fixture

@@ -17,6 +17,7 @@ from cheops.intercept.envoy.lua import scope_script
 from cheops.model import Request
 from cheops.pipeline import Pipeline
 from cheops.plan import Plan, make_plan
+from cheops.sites.memory import PeersInMemory
 from cheops.stores.kept import KeptInMemory
 from cheops.transports.memory import MemoryTransport, Network
 from envoy_lua import Script
@@ -46,6 +47,7 @@ class Front:
             view=self.view,
             transport=MemoryTransport("Site1", Network()),
             kept=KeptInMemory(lambda: 0.0),
+            peers=PeersInMemory(),
             random=digits(),
         )
         self.script = Script(scope_script(self.site, service))

@@ -13,12 +13,18 @@ indented; the rest is what happened. The commands:
     together                 several of them at once
       send …
     cut SITE SITE · heal SITE SITE · wait HOURS
+    finds SITE PEER up|suspect|down     what a site thinks of a peer
+    far SITE [SITE=MS…]                 the round-trip times that a site has measured
+    stop SITE SERVICE                   nothing answers there, and Envoy says so
+    lose SITE SERVICE                   it executes what it gets, and breaks off before it answers
+    busy SITE SERVICE                   it answers 503
 
 In a value, $id is the request id that was sent last. What happened is told as
 
     SITE/SERVICE METHOD PATH [from SITE] [HEADER: VALUE]…      a request that arrived, and where it was made
     STATUS TEXT                                                what the client got
     hint: TEXT
+    [HEADER: VALUE]                                            what the answer says of the sites, if it does
 
 Every request goes through its site's Pipeline, also those that Envoy would serve alone: a property holds the two
 together.
@@ -38,8 +44,10 @@ from cheops.carry import read_carried
 from cheops.carry.request_id import Bindings, KeptBy
 from cheops.documents import parse_document
 from cheops.errors import CheopsError
-from cheops.model import Headers, Reply, Request
-from cheops.pipeline import Pipeline
+from cheops.execute import OUTCOME
+from cheops.model import Distances, Headers, PeerState, Reply, Request, RoundTrip
+from cheops.pipeline import AROUND, Pipeline
+from cheops.sites.memory import PeersInMemory
 from cheops.stores.kept import KeptInMemory
 from cheops.transports.memory import Handler, MemoryTransport, Network
 from values import headers_of, reply, site_of, view_of, whole
@@ -142,6 +150,7 @@ class World:
         self.application: Application | None = None
         self.network, self.now = Network(), 0.0
         self._agents: dict[str, Pipeline] = {}
+        self._near: dict[str, Distances] = {}
         self._behaviours: dict[str, Behaviour] = {}
         self._shown: tuple[str, ...] = ()
         self._told: list[str] = []
@@ -196,6 +205,7 @@ class World:
                 view=view_of(site_of(self.application, name, numbers)),
                 transport=Telling(name, self),
                 kept=kept,
+                peers=PeersInMemory(near=self._near),
                 random=_random(name),
             )
             self.network.kept[name] = kept
@@ -226,6 +236,33 @@ class World:
 
     def _heal(self, one: str, other: str) -> None:
         self.network.heal(self._known(one), self._known(other))
+
+    def _finds(self, site: str, peer: str, state: str) -> None:
+        peers = self._agents[site].peers
+        assert isinstance(peers, PeersInMemory)
+        peers.states[self._known(peer)] = PeerState(state)
+
+    def _far(self, site: str, *times: str) -> None:
+        pairs = [time.split("=") for time in times]
+        trips = {self._known(to): RoundTrip(us=1000 * float(ms), spread_us=0.0, age=0.0) for to, ms in pairs}
+        self._near[self._known(site)] = Distances(of={site: RoundTrip(us=0.0, spread_us=0.0, age=0.0), **trips})
+
+    def _stop(self, site: str, service: str) -> None:
+        self._replace(site, service, executed="no")
+
+    def _lose(self, site: str, service: str) -> None:
+        self._replace(site, service, executed="unknown")
+
+    def _busy(self, site: str, service: str) -> None:
+        self._replace(site, service)
+
+    def _replace(self, site: str, service: str, executed: str = "") -> None:
+        headers = ((b"cheops-executed", executed.encode()),) if executed else ()
+
+        async def serve(request: Request) -> Reply:
+            return reply(503, f"{service} of {site} says no".encode(), headers=headers)
+
+        self.network.services[self._known(site), service] = serve
 
     def _known(self, site: str) -> str:
         return self._agents[site].view.site
@@ -259,6 +296,8 @@ class World:
         answered = await self._front(site, request)
         said, hint = _summary(answered, await whole(answered.body))
         self.tell(f"{answered.status} {said}", *([f"hint: {hint}"] if hint else []))
+        told = {name: value.decode() for name, value in answered.headers if name in (AROUND, OUTCOME)}
+        self.tell(*(f"[{name.decode()}: {value}]" for name, value in told.items()))
         if len(self.network.sent) == before:
             self.tell("nothing was sent anywhere")
 
@@ -297,8 +336,12 @@ class World:
 
 
 def _summary(answered: Reply, body: bytes) -> tuple[str, str]:
-    """A body; of a problem document, its code and what it says, and its hint."""
-    if dict(answered.headers).get(b"content-type") != b"application/problem+json":
+    """A body; of a problem document, its code, what it says, and its hint; of a plan, who is asked in which order."""
+    kind = dict(answered.headers).get(b"content-type")
+    if kind == b"application/json":
+        plan = json.loads(body)
+        return f"{plan['collaboration']}: " + ", then ".join(f"{s['site']} ({s['state']})" for s in plan["steps"]), ""
+    if kind != b"application/problem+json":
         return body.decode(), ""
     problem = json.loads(body)
     return f"{problem['code']}: {problem['detail']}", problem.get("hint", "")

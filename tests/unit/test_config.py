@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from cheops.config import Address, Front, Site, parse_address, read_site
+from cheops.config import Address, Front, Site, parse_address, parse_collector, read_site
 from cheops.errors import BadSettings
 
 GOOD = """\
@@ -233,3 +233,35 @@ def test_what_is_no_address(text: object) -> None:
 )
 def test_loopback(text: str, loops: bool) -> None:
     assert parse_address(text).is_loopback is loops
+
+
+def test_no_traces_unless_they_are_asked_for(tmp_path: Path) -> None:
+    assert read(tmp_path).settings.traces is None
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "whole"),
+    [
+        ("http://127.0.0.1:4318", "http://127.0.0.1:4318"),
+        ("http://collector.example", "http://collector.example:4318"),
+        ("http://[::1]:80/otlp/", "http://[::1]:80/otlp"),
+        ("http://127.0.0.1:4318/v1/traces", "http://127.0.0.1:4318"),
+    ],
+)
+def test_where_spans_go(tmp_path: Path, endpoint: str, whole: str) -> None:
+    traces = read(tmp_path, f'{GOOD}traces: {{endpoint: "{endpoint}"}}\n').settings.traces
+    assert traces
+    assert (str(traces.endpoint), traces.sample) == (whole, 1.0)
+    assert parse_collector(whole) == traces.endpoint
+
+
+@pytest.mark.parametrize("endpoint", ["https://a", "a:4318", "http://", "http://a?b", "http://u@a", "http://a/b c"])
+def test_what_is_no_collector(tmp_path: Path, endpoint: str) -> None:
+    said = told(tmp_path, f'{GOOD}traces: {{endpoint: "{endpoint}"}}\n')
+    assert "traces.endpoint" in said
+    assert "http://127.0.0.1:4318" in said
+
+
+@pytest.mark.parametrize("sample", ["0", "-0.1", "1.01", "all"])
+def test_a_share_of_the_traces_is_more_than_none_and_at_most_all(tmp_path: Path, sample: str) -> None:
+    assert "traces.sample" in told(tmp_path, f'{GOOD}traces: {{endpoint: "http://a", sample: {sample}}}\n')

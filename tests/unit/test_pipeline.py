@@ -13,6 +13,7 @@ from cheops.carry.request_id import Bindings, KeptBy, decode, encode, encode_kep
 from cheops.errors import BadRequest, BadScope, CantKeep, CheopsError, NotYet, ScopeNoLongerKept, SiteUnreachable
 from cheops.model import Reply, Request
 from cheops.pipeline import Pipeline
+from cheops.sites.memory import PeersInMemory
 from cheops.stores.kept import KeptInMemory
 from cheops.transports.memory import Handler, MemoryTransport, Network, Sent
 from values import OPENSTACK, SHOP, at_once, chunks, digits, headers_of, reply, request, site_of, view_of, whole
@@ -37,6 +38,7 @@ class World:
             view=view_of(site_of(described, name)),
             transport=MemoryTransport(name, self.network),
             kept=self.kept[name],
+            peers=PeersInMemory(),
             random=digits(),
         )
 

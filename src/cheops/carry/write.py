@@ -35,8 +35,9 @@ def _in_request_id(
     request: Request, resolved: Resolved, carrier: RequestIdCarrier, view: View, random: RandomDigits
 ) -> tuple[Request, str]:
     name, (before, after) = carrier.header.lower().encode(), carrier.around
-    numbers = _numbers(resolved.site_of, view.service_numbers, view.site_numbers)
-    if len(numbers) > MOST_BINDINGS:
+    site_of = resolved.site_of
+    numbers = _numbers(site_of or {}, view.service_numbers, view.site_numbers)
+    if site_of is None or len(numbers) > MOST_BINDINGS:
         uuid = encode_kept(view.site_numbers[view.site], random)
         return request.with_header(name, f"{before}{uuid}{after}".encode()), uuid
     carried = in_request_id(request, carrier)[0]

@@ -7,9 +7,11 @@ import click
 from cheops import __version__
 from cheops.cli.agent import agent
 from cheops.cli.lab import lab_commands
+from cheops.cli.plan import plan
 from cheops.cli.run import run
 from cheops.cli.scope import scope_commands
 from cheops.cli.site import site_commands
+from cheops.cli.sites import sites
 from cheops.errors import CheopsError
 
 
@@ -19,7 +21,7 @@ def cheops() -> None:
     """Lets whole instances of an application, one on every site, collaborate request by request."""
 
 
-for command in (agent, lab_commands, run, scope_commands, site_commands):
+for command in (agent, lab_commands, plan, run, scope_commands, site_commands, sites):
     cheops.add_command(command)
 
 

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from cheops.cli.tables import table
+
 if TYPE_CHECKING:
     from cheops.lab.lab import Lab
 
@@ -81,7 +83,7 @@ def _count(sites: int) -> str:
 def _addresses(status: dict[str, Any]) -> str:
     rows = [[name, *site["services"].values(), site["admin"]] for name, site in status["sites"].items()]
     services = next(iter(status["sites"].values()))["services"]
-    return _table(["site", *services, "admin"], rows)
+    return table(["site", *services, "admin"], rows)
 
 
 def _tour(lab: "Lab") -> Sequence[str]:
@@ -89,12 +91,6 @@ def _tour(lab: "Lab") -> Sequence[str]:
     own = first.tour or [f"curl -i {first.front(service)}/" for service in first.services]
     cuts = [f"cheops lab cut {first.name} {lab.sites[1].name}", "cheops lab heal"] if len(lab.sites) > 1 else []
     return [*own, "cheops lab status", *cuts, "cheops lab down"]
-
-
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
-    lines = [zip(row, widths, strict=True) for row in (head, *rows)]
-    return "\n".join("  ".join(text.ljust(width) for text, width in line).rstrip() for line in lines)
 
 
 @lab_commands.command()
@@ -110,14 +106,14 @@ def status(folder: Path, as_json: bool) -> None:
         [name, "yes" if site["ready"] else "no", *(_pid(pid) for pid in site["pids"].values())]
         for name, site in found["sites"].items()
     ]
-    click.echo(_table(["site", "ready", *next(iter(found["sites"].values()))["pids"]], rows))
+    click.echo(table(["site", "ready", *next(iter(found["sites"].values()))["pids"]], rows))
     if shared := found["shared"]:
         click.echo(f"\nShared by them: {', '.join(f'{name} {_pid(pid)}' for name, pid in shared.items())}")
     if found["links"]["pid"] is None:
         click.echo("\nThe links are down, so no site reaches another: cheops lab down, and up again.")
     elif ways := found["links"]["ways"]:
         click.echo("")
-        click.echo(_table(["from", "to", "state", "delay"], [_way(way) for way in ways]))
+        click.echo(table(["from", "to", "state", "delay"], [_way(way) for way in ways]))
 
 
 def _pid(pid: int | None) -> str:
@@ -208,6 +204,26 @@ def restart(site: str, what: str, folder: Path) -> None:
     pids = lab.site(site).status()["pids"]
     names = lab.site(site).applications if what == "app" else (what,)
     click.echo(f"{site} is back: {', '.join(f'{name} is process {pids[name]}' for name in names)}.")
+
+
+@lab_commands.command()
+@click.argument("site")
+@_folder
+def wipe(site: str, folder: Path) -> None:
+    """Take away what the agent of SITE keeps, and start it anew."""
+    _lab(folder).wipe(site)
+    click.echo(f"{site} is back, and remembers nothing.")
+
+
+@lab_commands.command()
+@_folder
+def join(folder: Path) -> None:
+    """Let one more site join.
+
+    It reaches the others directly: no link of the lab is between them, to be cut or delayed.
+    """
+    site = _lab(folder).join()
+    click.echo(f"{site.name} has joined: {', '.join(f'{name} at {site.front(name)}' for name in site.services)}.")
 
 
 @lab_commands.command()

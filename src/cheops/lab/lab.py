@@ -192,6 +192,31 @@ class Lab:
         with alone(self.folder):
             self.site(site).restart(what)
 
+    def wipe(self, site: str) -> None:
+        """Takes away what the agent of a site keeps, and starts it anew."""
+        with alone(self.folder):
+            self.site(site).wipe()
+
+    def join(self) -> LabSite:
+        """One more site joins; returns it once it is ready. It reaches the others directly, not by links of the lab."""
+        with alone(self.folder):
+            record = read_record(self.folder)
+            record = Record(**{**record.__dict__, "sites": record.sites + 1})
+            places = _places(self.folder, record.net, record.sites, self.app)
+            site = LabSite(places[-1], self.app, self._processes)
+            check_free(listening(places[-1:]))
+            write_record(self.folder, record)
+            self._places, self.sites = places, (*self.sites, site)
+            self._start_last(site)
+        return site
+
+    def _start_last(self, site: LabSite) -> None:
+        site.start_application()
+        site.join(self.folder / "deployment", datetime.datetime.now(datetime.UTC))
+        site.start_agent()
+        site.until_application_ready(Hope())
+        site.until_agent_ready(Hope(), with_peers=False)
+
     def _shared_pids(self) -> dict[str, int | None]:
         running = {name: self._shared.running(name) for name in self._shared.names} if self._shared else {}
         return {name: process.pid if process else None for name, process in running.items()}

@@ -3,6 +3,7 @@
 import datetime
 import json
 import os
+import shutil
 import signal
 from collections.abc import Iterable
 from contextlib import suppress
@@ -19,6 +20,7 @@ from cheops.lab.instance import Instance
 from cheops.lab.layout import ENVOY_LOGS, Place, peers_of
 from cheops.lab.processes import Processes, kill, read_running
 from cheops.lab.waiting import Hope, answer, last_lines
+from cheops.sites.invitation import invite_site, join_site
 from cheops.sites.making import Wanted, make_site
 
 READY_SECONDS = 60.0
@@ -125,6 +127,22 @@ class LabSite:
         made = make_site(wanted, now)
         read_site(made.settings)  # a mistake is told now, not in the log of an agent
 
+    def join(self, deployment: Path, now: datetime.datetime) -> None:
+        """Lets the site in, as `cheops site invite` and `cheops site join` do. Raises BadSettings."""
+        invitation = invite_site(deployment, self.name, self._place.number, now)
+        place = self._place
+        wanted = Wanted(
+            name=place.name,
+            folder=place.folder,
+            deployment=deployment,
+            mesh=place.mesh,
+            admin=place.admin,
+            services=place.services,
+            application=self._app.description,
+            workers=1,
+        )
+        read_site(join_site(invitation, wanted))
+
     def start_agent(self) -> None:
         command = (self._values["python"], "-m", "cheops", "agent", "--config", str(self._place.settings))
         self._start("agent", command, self._place.folder)
@@ -197,6 +215,14 @@ class LabSite:
         else:
             self._processes.end({self._key(name): PATIENCE for name in names})
             self._instance.until_ready(names, Hope())
+
+    def wipe(self) -> None:
+        """Takes away all that the agent keeps, and starts it anew: a machine that came back with an empty disk."""
+        self._processes.end({self._key("agent"): AGENT_PATIENCE})
+        self._kill("envoy")
+        shutil.rmtree(self.data, ignore_errors=True)
+        self.start_agent()
+        self.until_agent_ready(Hope(), with_peers=False)
 
     def _restart_envoy(self) -> None:
         """The agent starts Envoy again whenever it ends."""

@@ -3,7 +3,8 @@
 A plan is data: a dry run is a plan that is printed.
 """
 
-from cheops.plan.steps import Forward, Plan, Step
-from cheops.plan.table import make_plan
+from cheops.plan.shown import show
+from cheops.plan.steps import FirstAble, Forward, Near, Plan, Step
+from cheops.plan.table import centres_of, make_plan
 
-__all__ = ["Forward", "Plan", "Step", "make_plan"]
+__all__ = ["FirstAble", "Forward", "Near", "Plan", "Step", "centres_of", "make_plan", "show"]

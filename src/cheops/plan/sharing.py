@@ -2,8 +2,9 @@
 
 from cheops.model import Resolved, View
 from cheops.plan.steps import Forward, Plan
+from cheops.scope import SiteName
 
 
-def share(service: str, resolved: Resolved, view: View) -> Plan:
-    """One step: to the named site, or to this one when the scope doesn't name the service."""
-    return Plan(steps=(Forward(service=service, site=resolved.site_of.get(service, view.site)),), resolved=resolved)
+def share(service: str, place: SiteName, resolved: Resolved, view: View) -> Plan:
+    """One step, to the named site."""
+    return Plan(step=Forward(service=service, site=place.name, resolved=resolved))

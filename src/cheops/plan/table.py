@@ -1,37 +1,71 @@
 """Which operator is planned by what: the one table."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from typing import Any
 
 from cheops.errors import NotYet
 from cheops.model import Resolved, View
+from cheops.plan.around import go_around
+from cheops.plan.otherwise import fall_over
 from cheops.plan.sharing import share
 from cheops.plan.steps import Plan
-from cheops.scope import Around, Binding, Cross, Location, Otherwise, Replicas, Scope, SiteName, canonical, parts_of
+from cheops.scope import (
+    Around,
+    Binding,
+    Cross,
+    Location,
+    Otherwise,
+    Replicas,
+    Scope,
+    SiteName,
+    Spread,
+    canonical,
+    parts_of,
+    walk,
+)
 
-NOT_YET: Mapping[type, str] = {
+PLANNED_BY: Mapping[type, Callable[[str, Any, Resolved, View], Plan]] = {
+    SiteName: share,
+    Otherwise: fall_over,
+    Around: go_around,
+}
+NOT_YET: Mapping[type | Spread, str] = {
     Replicas: "replication (&)",
+    Spread.EACH: "replication (&)",
     Cross: "a resource that spans sites (%)",
-    Otherwise: "falling over to another site (;)",
-    Around: "choosing a site by distance (around)",
+    Spread.ACROSS: "a resource that spans sites (%)",
 }
 """Operators that are understood but not carried out by this version."""
 
 
 def make_plan(scope: Scope, service: str, view: View) -> Plan:
-    """The plan of a request for `service` under a scope whose names are resolved. Raises NotYet."""
-    site_of = {binding.service: _site(binding) for binding in scope.bindings}
-    return share(service, Resolved(site_of=site_of), view)
+    """The plan of a request for `service` under a scope whose names are resolved.
+
+    Raises NotYet, also for what only a later call of the workflow would meet; NobodyNear and CantSay for an around.
+    """
+    for binding in scope.bindings:
+        _refuse(binding)
+    resolved = Resolved(location_of={binding.service: binding.location for binding in scope.bindings})
+    location = resolved.location_of.get(service, SiteName(name=view.site))
+    return PLANNED_BY[type(location)](service, location, resolved, view)
 
 
-def _site(binding: Binding) -> str:
-    match binding.location:
-        case SiteName(name=name):
-            return name
-        case operator:
+def centres_of(scope: Scope, service: str) -> set[str]:
+    """The sites whose distances the plan of a request for `service` needs to know."""
+    locations = [binding.location for binding in scope.bindings if binding.service == service]
+    return {inner.centre for location in locations for inner in walk(location) if isinstance(inner, Around)}
+
+
+def _refuse(binding: Binding) -> None:
+    for inner in walk(binding.location):
+        kind = inner.spread if isinstance(inner, Around) else type(inner)
+        if kind in NOT_YET:
             raise NotYet(
-                f"'{binding.service}: {canonical(operator)}' asks for {NOT_YET[type(operator)]}, "
+                f"'{binding.service}: {canonical(binding.location)}' asks for {NOT_YET[kind]}, "
                 "which this version of Cheops understands but doesn't carry out yet; nothing was sent anywhere",
-                hint="Name one site for each service, such as {" + f"{binding.service}: {_first_site(operator)}" + "}.",
+                hint="Name one site for each service, such as {"
+                + f"{binding.service}: {_first_site(binding.location)}"
+                + "}.",
             )
 
 

@@ -25,6 +25,7 @@ from .tree import (
     joined,
     parts_of,
     sites_of,
+    walk,
 )
 
 __all__ = [
@@ -52,4 +53,5 @@ __all__ = [
     "parse",
     "parts_of",
     "sites_of",
+    "walk",
 ]

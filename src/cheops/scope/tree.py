@@ -169,11 +169,18 @@ def joined(kind: type[Joined], parts: tuple[Location, ...], span: Span = (0, 0))
 
 def sites_of(location: Location) -> Iterator[SiteName]:
     """Every site that is named, the centres of arounds too, in the order of the text."""
-    for inner in _walk(location):
+    for inner in walk(location):
         if isinstance(inner, SiteName):
             yield inner
         elif isinstance(inner, Around):
             yield SiteName(name=inner.centre, span=inner.centre_span)
+
+
+def walk(location: Location) -> Iterator[Location]:
+    """A location and all that it is made of."""
+    yield location
+    for part in parts_of(location):
+        yield from walk(part)
 
 
 def is_single_site(location: Location) -> bool:
@@ -229,12 +236,6 @@ def _joined_text(location: Joined) -> str:
     )
 
 
-def _walk(location: Location) -> Iterator[Location]:
-    yield location
-    for part in parts_of(location):
-        yield from _walk(part)
-
-
 def _check_parts(whole: Joined) -> None:
     seen: set[Location] = set()
     for part in parts_of(whole):
@@ -252,6 +253,6 @@ def _check_nesting(whole: Joined, part: Location) -> None:
     if type(whole) not in _REFUSED:
         return
     kind, spread, code = _REFUSED[type(whole)]
-    for inner in _walk(part):
+    for inner in walk(part):
         if isinstance(inner, kind) or (isinstance(inner, Around) and inner.spread is spread):
             raise UnclearError(inner, code)

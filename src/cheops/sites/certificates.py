@@ -18,7 +18,6 @@ from cheops.errors import BadSettings
 
 AUTHORITY_YEARS = 10
 SITE_DAYS = 825  # the longest that common clients accept
-WARNING = datetime.timedelta(days=30)  # before a site's certificate ends
 _CLOCKS_DIFFER = datetime.timedelta(hours=1)
 
 
@@ -88,18 +87,6 @@ def issue(authority: Authority, site: str, folder: Path, now: datetime.datetime)
     _write(folder / "authority.pem", authority.certificate.public_bytes(serialization.Encoding.PEM))
     _write(folder / "site.pem", certificate.public_bytes(serialization.Encoding.PEM))
     return certificate.not_valid_after_utc
-
-
-def ends_soon(certificate: Path, now: datetime.datetime) -> str:
-    """What to do about a site's certificate; nothing while it is good for long."""
-    try:
-        end = x509.load_pem_x509_certificate(certificate.read_bytes()).not_valid_after_utc
-    except (OSError, ValueError) as error:
-        return f"{certificate}: holds no certificate that can be read: {error}"
-    if end - now > WARNING:
-        return ""
-    ends = "ends" if end > now else "ended"
-    return f"{certificate} {ends} on {end:%Y-%m-%d}, and with it the links to peers; put a new one in its place"
 
 
 def _builder(

@@ -6,7 +6,7 @@ that folder: it can stay with whoever makes sites.
 
 import datetime
 import fcntl
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +16,7 @@ import yaml
 from pydantic import Field
 
 from cheops.applications import Application
-from cheops.config import Callable_, Settings, SiteName, SiteNumber, parse_address
+from cheops.config import Callable_, Settings, SiteName, SiteNumber
 from cheops.documents import Document, parse_document, read_document
 from cheops.errors import BadSettings
 from cheops.sites.certificates import Authority, issue, make_authority, read_authority
@@ -24,12 +24,15 @@ from cheops.sites.certificates import Authority, issue, make_authority, read_aut
 DEFAULT_DEPLOYMENT = "cheops"
 MESH_PORT = 7443
 ADMIN_PORT = 7480
+SITE_YAML = "site.yaml"
 LAST_NUMBER = 1023  # of a site: ten bits of a request id
 
 
 class KnownSite(Document):
+    """A site of the deployment; one that was invited says itself where its mesh listens."""
+
     number: SiteNumber
-    mesh: Callable_
+    mesh: Callable_ | None = None
 
 
 class KnownSites(Document):
@@ -66,34 +69,65 @@ class Made:
 
 def make_site(wanted: Wanted, now: datetime.datetime) -> Made:
     """Writes site.yaml and tls/ into the folder. Raises BadSettings if a site is there, or the name is taken."""
-    settings = wanted.folder / "site.yaml"
-    if settings.exists():
-        raise BadSettings(f"{settings}: there is a site already", hint="Change it by hand, or name another --folder.")
-    wanted.deployment.mkdir(parents=True, exist_ok=True)
-    with _alone(wanted.deployment):
-        authority = _authority(wanted.deployment, now)
-        known = _known(wanted.deployment).sites
-        if wanted.name in known:
-            raise BadSettings(
-                f"{wanted.name} is a site of this deployment already, with number {known[wanted.name].number}",
-                hint=f"Take another name, or remove it from {wanted.deployment / 'sites.yaml'} if it was never used.",
-            )
-        number = _number(wanted, known)
-        peers = known if wanted.peers is None else wanted.peers
-        text = _site_yaml(wanted, number, authority.deployment, peers)
-        parse_document(text, str(settings), Settings)  # before anything is written that the other sites would meet
+    check_new(wanted.folder)
+    with admitted(wanted.deployment, wanted.name, wanted.number, wanted.mesh, now) as admission:
+        peers = admission.others if wanted.peers is None else wanted.peers
+        text = site_yaml(wanted, admission.number, admission.authority.deployment, peers)
         wanted.folder.mkdir(parents=True, exist_ok=True)
-        until = issue(authority, wanted.name, wanted.folder / "tls", now)
-        settings.write_text(text)
-        listed = {**known, wanted.name: KnownSite(number=number, mesh=parse_address(wanted.mesh))}
-        _write_known(wanted.deployment, listed)
-    return Made(settings=settings, number=number, peers=tuple(peers), until=until)
+        until = issue(admission.authority, wanted.name, wanted.folder / "tls", now)
+        (wanted.folder / SITE_YAML).write_text(text)
+    return Made(settings=wanted.folder / SITE_YAML, number=admission.number, peers=tuple(peers), until=until)
 
 
-def _number(wanted: Wanted, known: dict[str, KnownSite]) -> int:
+def check_new(folder: Path) -> None:
+    """Raises BadSettings if a site is there."""
+    if (folder / SITE_YAML).exists():
+        what = f"{folder / SITE_YAML}: there is a site already"
+        raise BadSettings(what, hint="Change it by hand, or name another --folder.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Admission:
+    """A new site's number, who signs for it, and the sites that were there before it."""
+
+    number: int
+    authority: Authority
+    others: dict[str, KnownSite]
+
+
+@contextmanager
+def admitted(
+    deployment: Path,
+    name: str,
+    number: int | None,
+    mesh: str | None,
+    now: datetime.datetime,
+    *,
+    again: bool = False,
+) -> Iterator[Admission]:
+    """Puts a site on the deployment's list, once what is done with its admission has succeeded; `again`: one that is on
+    it keeps its number. Raises BadSettings if it can't be had.
+    """
+    deployment.mkdir(parents=True, exist_ok=True)
+    with _alone(deployment):
+        authority = _authority(deployment, now)
+        known = _known(deployment).sites
+        if name in known and not again:
+            raise BadSettings(
+                f"{name} is a site of this deployment already, with number {known[name].number}",
+                hint=f"Take another name, or remove it from {deployment / 'sites.yaml'} if it was never used.",
+            )
+        number = known[name].number if name in known else _number(number, known)
+        others = {other: site for other, site in known.items() if other != name}
+        yield Admission(number=number, authority=authority, others=others)
+        mesh = mesh or (str(known[name].mesh) if name in known and known[name].mesh else None)
+        _write_known(deployment, {**known, name: KnownSite.model_validate({"number": number, "mesh": mesh})})
+
+
+def _number(wanted: int | None, known: dict[str, KnownSite]) -> int:
     """The number that is wanted, else the next one. Raises BadSettings if another site has it, or there is none."""
     owners = {site.number: name for name, site in known.items()}
-    number = wanted.number or 1 + max(owners, default=0)
+    number = wanted or 1 + max(owners, default=0)
     if number in owners:
         raise BadSettings(f"{owners[number]} has the number {number} already", hint="Take another; each has its own.")
     if number > LAST_NUMBER:
@@ -121,7 +155,7 @@ def _known(folder: Path) -> KnownSites:
 
 
 def _write_known(folder: Path, sites: dict[str, KnownSite]) -> None:
-    listed = {"sites": {name: site.model_dump(mode="json") for name, site in sites.items()}}
+    listed = {"sites": {name: site.model_dump(mode="json", exclude_none=True) for name, site in sites.items()}}
     half = folder / "sites.yaml.half"
     half.write_text(f"# The sites of this deployment. A number is never given twice.\n{_yaml(listed)}")
     half.replace(folder / "sites.yaml")
@@ -143,13 +177,22 @@ def services_of(application: Application, address: str, backend_address: str) ->
     return services
 
 
-def _site_yaml(wanted: Wanted, number: int, deployment: str, others: dict[str, KnownSite]) -> str:
+def site_yaml(wanted: Wanted, number: int, deployment: str, others: Mapping[str, KnownSite]) -> str:
+    """The commented settings. Raises BadSettings if they couldn't be used."""
+    text = _site_yaml(wanted, number, deployment, others)
+    parse_document(text, str(wanted.folder / SITE_YAML), Settings)  # before anything is written that others would meet
+    return text
+
+
+def _site_yaml(wanted: Wanted, number: int, deployment: str, others: Mapping[str, KnownSite]) -> str:
     services = "".join(
         f"  {_scalar(name)}:\n    front: {_scalar(front)}\n    backend: {_scalar(backend)}\n"
         for name, (front, backend) in wanted.services.items()
     )
     peers = "".join(
-        f"  {_scalar(name)}: {{number: {site.number}, mesh: '{site.mesh}'}}\n" for name, site in others.items()
+        f"  {_scalar(name)}: {{number: {site.number}, mesh: '{site.mesh}'}}\n"
+        for name, site in others.items()
+        if site.mesh
     )
     described = f"application: {_scalar(wanted.application or '')}"
     application = described if wanted.application else "# application: application.yaml"
@@ -181,9 +224,19 @@ admin:
 # open_to: [Site2] lets only these sites use the service; without it all sites of the deployment may.
 services:
 {services}
-# The other sites: their number, and where their mesh listens.
+# The other sites: their number, and where their mesh listens. Sites that these tell of become peers too, unless the
+# mesh has `learn: false`; what stands here holds.
 peers:{" {}" if not peers else ""}
 {peers}
+# Under a scope like A ; B: how much of a body is kept to be sent to B, and how long A may take to begin its answer.
+otherwise:
+  keep_bytes: 4194304
+  patience_seconds: 60
+
+# Spans of requests go to this OpenTelemetry collector, by OTLP over HTTP (`pip install 'cheops[traces]'`). `sample` is
+# the share of the traces that begin at this site's fronts.
+# traces: {{endpoint: "http://127.0.0.1:4318", sample: 0.1}}
+
 envoy:
   workers: {wanted.workers or 2}               # threads that serve requests
   drain_seconds: 10        # how long requests under way may take to finish when the agent ends

@@ -147,3 +147,13 @@ class Roll(Mapping[str, Member]):
     def usable(self) -> Mapping[str, Member]:
         """The members whose numbers are theirs alone: those that a scope may name."""
         return {name: member for name, member in self.members.items() if name not in self.clashes}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Remembered:
+    """What a site knows again after a restart. `incarnation` is made with the site's data: one that comes back with
+    another has lost it.
+    """
+
+    incarnation: str
+    roll: Roll

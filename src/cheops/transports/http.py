@@ -3,6 +3,7 @@
 Bytes in, bytes out: nothing is decompressed, re-quoted, redirected or held. Not promised: trailers, which end here.
 """
 
+import json
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from pathlib import Path
@@ -10,8 +11,8 @@ from pathlib import Path
 import aiohttp
 from yarl import URL
 
-from cheops.errors import BadRequest, SiteUnreachable
-from cheops.intercept.envoy.names import AGENT_SERVICE, PATH, SERVICE, TO, local, site
+from cheops.errors import AgentAway, BadRequest, Refused, SiteUnreachable
+from cheops.intercept.envoy.names import AGENT_AWAY, AGENT_SERVICE, EXECUTED, PATH, SERVICE, TO, local, site
 from cheops.model import Headers, Reply, Request
 
 _URL = URL("http://egress/", encoded=True)  # the path goes in a header, past every parser
@@ -53,33 +54,68 @@ class HttpTransport:
             reply = await self._session.request(
                 request.method, _URL, headers=headers, data=body, expect100=expects, allow_redirects=False
             )
+        except aiohttp.ClientConnectorError as error:
+            what = (
+                f"the Envoy of {self._here} doesn't answer, so '{request.service}' of {site} can't be reached: {error}"
+            )
+            raise SiteUnreachable(what, site=site, executed="no") from error
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
-            raise SiteUnreachable(
-                f"the Envoy of {self._here} broke off a request to '{request.service}' of {site}: {error}", site=site
-            ) from error
+            what = f"the Envoy of {self._here} broke off a request to '{request.service}' of {site}: {error}"
+            raise SiteUnreachable(what, site=site, executed="unknown") from error
         return Reply(status=reply.status, headers=_from_wire(reply.raw_headers), body=_body(reply, site))
 
     async def recall(self, uuid: str, *, site: str) -> str | None:
         """The scope that the agent of `site` keeps under `uuid`. Raises SiteUnreachable."""
-        headers = {
-            TO: self._cluster(AGENT_SERVICE, site),
-            SERVICE: AGENT_SERVICE,
-            PATH: f"/kept/{uuid}",
-            "Host": "mesh",
-        }
         try:
-            async with self._session.get(_URL, headers=headers, timeout=aiohttp.ClientTimeout(total=5)) as reply:
-                if reply.status == 200:
-                    return await reply.text()
-                if reply.status == 404:
-                    return None
-                why = f"it answered {reply.status}"
-        except (aiohttp.ClientError, OSError, TimeoutError) as error:
-            why = str(error) or "it didn't answer in 5 s"
+            return (await self.ask(f"/kept/{uuid}", site=site)).decode()
+        except Refused as error:
+            if error.members["answer"] == 404:
+                return None
+            why = f"it answered {error.members['answer']}"
+        except SiteUnreachable as error:
+            why = error.members["why"]
         raise SiteUnreachable(f"the scope of this workflow is kept by {site}, which can't be asked: {why}", site=site)
+
+    async def ask(self, path: str, *, site: str, body: bytes | None = None, seconds: float = 5) -> bytes:
+        """What the agent of `site` answers. Raises SiteUnreachable, AgentAway, Refused."""
+        to = self._cluster(AGENT_SERVICE, site)
+        headers = {TO: to, SERVICE: AGENT_SERVICE, PATH: path, "Host": "mesh"}
+        method, timeout = "GET" if body is None else "POST", aiohttp.ClientTimeout(total=seconds)
+        try:
+            async with self._session.request(method, _URL, headers=headers, data=body, timeout=timeout) as reply:
+                content = await reply.read()
+        except TimeoutError as error:
+            raise _unreachable(site, f"it didn't answer in {seconds:g} s") from error
+        except (aiohttp.ClientError, OSError) as error:
+            raise _unreachable(site, str(error)) from error
+        if reply.status == 200:
+            return content
+        if EXECUTED in reply.headers:
+            raise (AgentAway if _code(content) == AGENT_AWAY else SiteUnreachable)(
+                f"the agent of {site} can't be asked: it answered {reply.status}",
+                site=site,
+                why=f"it answered {reply.status}",
+            )
+        raise Refused(
+            f"the agent of {site} answered {reply.status}: {content[:200].decode(errors='replace')}",
+            site=site,
+            answer=reply.status,
+        )
 
     def _cluster(self, service: str, to: str) -> str:
         return local(service) if to == self._here else site(to)
+
+
+def _unreachable(site: str, why: str) -> SiteUnreachable:
+    return SiteUnreachable(f"the agent of {site} can't be asked: {why}", site=site, why=why)
+
+
+def _code(problem: bytes) -> str:
+    """The code of a problem document; "" if it has none."""
+    try:
+        return str(json.loads(problem)["code"])
+    except (ValueError, KeyError, TypeError):
+        return ""
 
 
 def _end_to_end(headers: Headers) -> list[tuple[str, str]]:

@@ -8,13 +8,15 @@ from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 
-from cheops.errors import SiteUnreachable
-from cheops.intercept.envoy.names import SERVED_BY
+from cheops.errors import AgentAway, SiteUnreachable
+from cheops.intercept.envoy.names import EXECUTED, SERVED_BY
 from cheops.model import Reply, Request
 from cheops.ports import KeptScopes
 
 Handler = Callable[[Request], Awaitable[Reply]]
 """A service: what it answers to a request."""
+Agent = Callable[[str, str, bytes | None], Awaitable[bytes]]
+"""An agent's mesh API: who asks, the path, the body."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -32,6 +34,7 @@ class Network:
     def __init__(self) -> None:
         self.services: dict[tuple[str, str], Handler] = {}
         self.kept: dict[str, KeptScopes] = {}
+        self.agents: dict[str, Agent] = {}
         self.sent: list[Sent] = []
         self._cut: set[frozenset[str]] = set()
 
@@ -58,13 +61,15 @@ class MemoryTransport:
         """The reply of the request's service on `site`, or what Envoy would answer in its place."""
         self._network.sent.append(Sent(origin=self._here, site=site, request=request))
         if not self._joined(site):
-            return _problem(503, "unreachable", f"The site {site} can't be reached from {self._here}.", site)
+            sentence = f"The site {site} can't be reached from {self._here}."
+            return _problem(503, "unreachable", sentence, site, executed="no")
         service = self._network.services.get((site, request.service))
         if service is None:
-            return _problem(404, "no-such-service", f"The site {site} doesn't run this service.", site)
+            return _problem(404, "no-such-service", f"The site {site} doesn't run this service.", site, executed="no")
         reply = await service(request)
         if not self._joined(site):
-            return _problem(503, "broken-off", f"The site {site} can't be reached from {self._here}.", site)
+            sentence = f"The site {site} can't be reached from {self._here}."
+            return _problem(503, "broken-off", sentence, site, executed="unknown")
         served_by = (SERVED_BY.encode(), site.encode())
         return replace(reply, headers=(*reply.headers, served_by), body=self._while_joined(reply.body, site))
 
@@ -74,6 +79,16 @@ class MemoryTransport:
             why = "can't be asked: it answered 503"
             raise SiteUnreachable(f"the scope of this workflow is kept by {site}, which {why}", site=site)
         return self._network.kept[site].recall(uuid)
+
+    async def ask(self, path: str, *, site: str, body: bytes | None = None, seconds: float = 5) -> bytes:
+        """What the agent of `site` answers, if anything in this network does. Raises SiteUnreachable, AgentAway."""
+        if not self._joined(site):
+            raise SiteUnreachable(
+                f"the agent of {site} can't be asked: the link is cut", site=site, why="the link is cut"
+            )
+        if site not in self._network.agents:
+            raise AgentAway(f"the agent of {site} can't be asked: it doesn't run", site=site, why="it doesn't run")
+        return await self._network.agents[site](self._here, path, body)
 
     def _joined(self, site: str) -> bool:
         return self._network.joins(self._here, site)
@@ -86,9 +101,10 @@ class MemoryTransport:
                 yield chunk
 
 
-def _problem(status: int, code: str, detail: str, site: str) -> Reply:
+def _problem(status: int, code: str, detail: str, site: str, *, executed: str) -> Reply:
     document = {"type": f"urn:cheops:{code}", "status": status, "detail": detail, "site": site, "code": code}
-    return Reply(status=status, headers=((b"content-type", b"application/problem+json"),), body=_once(document))
+    headers = ((b"content-type", b"application/problem+json"), (EXECUTED.encode(), executed.encode()))
+    return Reply(status=status, headers=headers, body=_once(document))
 
 
 async def _once(document: dict[str, object]) -> AsyncGenerator[bytes, None]:

@@ -1,14 +1,16 @@
 """The admin API, on loopback: is the site well, what is it made of, what does a scope mean here."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
-from fastapi import FastAPI, HTTPException, Query, Response
+from fastapi import FastAPI, HTTPException, Query, Request, Response
 from pydantic import BaseModel
 
 from cheops import __version__
-from cheops.config import Site
+from cheops.config import Peer, Site
+from cheops.errors import CheopsError
+from cheops.model import PeerView, RoundTrip
 from cheops.scope import Names, ScopeError, canonical, parse
 
 
@@ -47,6 +49,47 @@ class SiteDescription(BaseModel):
     peers: dict[str, PeerOfSite]
 
 
+class RoundTripOfPeer(BaseModel):
+    """In milliseconds, smoothed; `age` is in seconds."""
+
+    ms: float
+    spread_ms: float
+    age: float
+
+
+class PeerNow(BaseModel):
+    """How a peer is, for `since` seconds; `clock_offset` is how far its clock is ahead, in seconds."""
+
+    site: str
+    number: int
+    mesh: str
+    state: str
+    since: float
+    round_trip: RoundTripOfPeer | None
+    incarnation: str
+    version: str
+    clock_offset: float | None
+    agent_away: bool
+    note: str
+
+
+class SitesNow(BaseModel):
+    site: str
+    incarnation: str
+    version: str = __version__
+    peers: list[PeerNow]
+
+
+class Removal(BaseModel):
+    """`force`: although the site is up."""
+
+    force: bool = False
+
+
+class Done(BaseModel):
+    done: str
+
+
 class ScopeMeaning(BaseModel):
     """A scope that is understood: its canonical text with the services under their types."""
 
@@ -62,6 +105,19 @@ class ScopeMistake(BaseModel):
     caret: str
 
 
+class Membership(Protocol):
+    """Who takes part, and how they are. `leave` and `remove` raise CheopsError."""
+
+    @property
+    def incarnation(self) -> str: ...
+
+    def peers(self) -> Mapping[str, PeerView]: ...
+
+    def leave(self) -> None: ...
+
+    def remove(self, name: str, *, force: bool) -> None: ...
+
+
 @dataclass(frozen=True, kw_only=True)
 class SiteState:
     """What the admin API asks the agent for."""
@@ -70,6 +126,7 @@ class SiteState:
     reasons: Callable[[], Awaitable[list[str]]]
     warnings: Callable[[], list[str]]
     peers: Callable[[], Awaitable[dict[str, bool]]]
+    membership: Membership
 
 
 def admin_api(state: SiteState) -> FastAPI:
@@ -90,6 +147,30 @@ def admin_api(state: SiteState) -> FastAPI:
     async def site() -> SiteDescription:
         return describe(state.site(), await state.peers())
 
+    @app.get("/sites")
+    async def sites() -> SitesNow:
+        """The other sites, as this one finds them."""
+        here, found = state.site(), state.membership.peers()
+        known = {name: found[name] for name in here.settings.peers if name in found}
+        peers = [_peer_now(name, here.settings.peers[name], view) for name, view in known.items()]
+        return SitesNow(site=here.name, incarnation=state.membership.incarnation, peers=peers)
+
+    @app.post("/leave", responses=_REFUSED)
+    async def leave(response: Response) -> Done:
+        """This site leaves the deployment; its peers are told."""
+        state.membership.leave()
+        return Done(done=f"{state.site().name} leaves; its agent can be stopped in a few seconds")
+
+    @app.post("/sites/{name}/remove", responses=_REFUSED)
+    async def remove(name: str, removal: Removal) -> Done:
+        """A site that won't come back is no member any more; every other site will hear of it."""
+        state.membership.remove(name, force=removal.force)
+        return Done(done=f"{name} is removed; to come back it needs a new certificate")
+
+    @app.exception_handler(CheopsError)
+    async def refused(_: Request, error: CheopsError) -> Response:
+        return Response(error.body(), status_code=error.status, media_type="application/problem+json")
+
     @app.get("/scope", responses={400: {"model": ScopeMistake}, 404: {"description": "there is no such service"}})
     async def scope(
         response: Response, text: str = Query(description="a scope"), service: str | None = Query(default=None)
@@ -106,6 +187,30 @@ def admin_api(state: SiteState) -> FastAPI:
             return ScopeMistake(message=error.message, hint=error.hint, column=error.column, caret=error.caret())
 
     return app
+
+
+_REFUSED: dict[int | str, dict[str, Any]] = {400: {"description": "a problem document (RFC 9457)"}}
+
+
+def _peer_now(name: str, peer: Peer, view: PeerView) -> PeerNow:
+    return PeerNow(
+        site=name,
+        number=peer.number,
+        mesh=str(peer.mesh),
+        state=view.state.value,
+        since=round(view.since, 1),
+        round_trip=_in_ms(view.round_trip) if view.round_trip else None,
+        incarnation=view.incarnation,
+        version=view.version,
+        clock_offset=view.clock_offset,
+        agent_away=view.agent_away,
+        note="; ".join(filter(None, ("its agent doesn't run" if view.agent_away else "", view.note))),
+    )
+
+
+def _in_ms(trip: RoundTrip) -> RoundTripOfPeer:
+    ms, spread_ms = (round(us / 1000, 3) for us in (trip.us, trip.spread_us))
+    return RoundTripOfPeer(ms=ms, spread_ms=spread_ms, age=round(trip.age, 1))
 
 
 def names_of(site: Site) -> Names:

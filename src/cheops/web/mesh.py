@@ -1,13 +1,29 @@
-"""The mesh API: what agents of other sites may ask this one. Envoy has checked their certificates."""
+"""The mesh API: what agents of other sites may ask this one. Envoy has checked their certificates, and says whose."""
 
-from fastapi import FastAPI, HTTPException
+from typing import Annotated, Protocol
+
+from fastapi import FastAPI, Header, HTTPException, Request, Response
 from fastapi.responses import PlainTextResponse
 
 from cheops import __version__
-from cheops.ports import KeptScopes
+from cheops.errors import CheopsError
+from cheops.intercept.envoy.names import PEER, PEER_ISSUED
+from cheops.ports import DISTANCES, HEARTBEAT, KeptScopes
 
 
-def mesh_api(kept: KeptScopes) -> FastAPI:
+class Membership(Protocol):
+    """Whoever answers heartbeats."""
+
+    def receive(self, wire: bytes, sender: str, generation: int) -> bytes:
+        """The reply. Raises BadHeartbeat, NotAMember."""
+        ...
+
+    def distances_told(self) -> bytes:
+        """How far the sites are from this one."""
+        ...
+
+
+def mesh_api(kept: KeptScopes, membership: Membership) -> FastAPI:
     """The ASGI application of the mesh API."""
     app = FastAPI(title="Cheops mesh API", version=__version__, docs_url=None, redoc_url=None)
 
@@ -18,5 +34,24 @@ def mesh_api(kept: KeptScopes) -> FastAPI:
         if text is None:
             raise HTTPException(404, "no scope is kept under this id")
         return text
+
+    @app.post(HEARTBEAT)
+    async def beat(
+        request: Request,
+        certificate: Annotated[str, Header(alias=PEER)],
+        issued: Annotated[int, Header(alias=PEER_ISSUED)],
+    ) -> Response:
+        """A heartbeat of the site whose certificate this is."""
+        wire = await request.body()
+        try:
+            reply = membership.receive(wire, certificate.rpartition("/")[2], issued)
+        except CheopsError as error:
+            return Response(error.body(), status_code=error.status, media_type="application/problem+json")
+        return Response(reply, media_type="application/json")
+
+    @app.get(DISTANCES)
+    async def distances() -> Response:
+        """How far the sites are that are up, as this one has measured: {site: [us, spread in us, age in s]}."""
+        return Response(membership.distances_told(), media_type="application/json")
 
     return app

@@ -16,7 +16,7 @@ MANY = {"compute": "Site1", "image": "Site2", "network": "Site2", "placement": "
 
 
 def carried(before: Request, site_of_: dict[str, str], described: Application = OPENSTACK) -> Carrying:
-    return carry(before, Resolved(site_of=site_of_), described, view_of(site_of(described)), digits())
+    return carry(before, Resolved.to(site_of_), described, view_of(site_of(described)), digits())
 
 
 def values(carrying: Carrying) -> dict[str, list[str]]:

@@ -4,9 +4,9 @@ import pytest
 
 from cheops.errors import NotYet
 from cheops.model import Resolved
-from cheops.plan import Forward, Plan, make_plan
-from cheops.plan.table import NOT_YET
-from cheops.scope import Around, Cross, Otherwise, Replicas, Scope, SiteName, parse
+from cheops.plan import Forward, Plan, centres_of, make_plan
+from cheops.plan.table import NOT_YET, PLANNED_BY
+from cheops.scope import Around, Cross, Otherwise, Replicas, Scope, SiteName, Spread, parse
 from values import SHOP, site_of, view_of
 
 VIEW = view_of(site_of(SHOP))
@@ -24,23 +24,32 @@ def plan(text: str, service: str = "orders") -> Plan:
         ("Site3", "Site3"),
         ("{Site3}", "Site3"),
         ("{catalog: Site2}", "Site1"),  # not named: where the call is made
+        ("{catalog: Site2 ; Site3}", "Site1"),
         ("{}", "Site1"),
         ("{orders: Site2, prime: Site3}", "Site2"),
     ],
 )
 def test_sharing_is_one_step_to_one_site(text: str, site: str) -> None:
-    assert plan(text).steps == (Forward(service="orders", site=site),)
+    step = plan(text).step
+    assert isinstance(step, Forward)
+    assert (step.service, step.site) == ("orders", site)
 
 
 def test_the_whole_scope_follows_under_its_types_and_in_its_order() -> None:
-    assert plan("{Kinto: Site2, order: Site1}").resolved == Resolved(site_of={"catalog": "Site2", "orders": "Site1"})
-    assert plan("{Kinto: Site2, order: Site1}").resolved.text() == "{catalog: Site2, orders: Site1}"
+    (forward,) = plan("{Kinto: Site2, order: Site1}").forwards
+    assert forward.resolved == Resolved.to({"catalog": "Site2", "orders": "Site1"})
+    assert forward.resolved.text() == "{catalog: Site2, orders: Site1}"
 
 
 def test_without_a_scope_it_is_here() -> None:
-    assert make_plan(Scope(), "catalog", VIEW) == Plan(
-        steps=(Forward(service="catalog", site="Site1"),), resolved=Resolved(site_of={})
-    )
+    here = Forward(service="catalog", site="Site1", resolved=Resolved.to({}))
+    assert make_plan(Scope(), "catalog", VIEW) == Plan(step=here)
+
+
+def test_what_is_decided_later_follows_as_it_is() -> None:
+    (forward,) = plan("{orders: Site2, kinto: Site3 || Site1}").forwards
+    assert forward.resolved.text() == "{orders: Site2, catalog: Site3 ; Site1}"
+    assert forward.resolved.site_of is None
 
 
 @pytest.mark.parametrize(
@@ -48,15 +57,15 @@ def test_without_a_scope_it_is_here() -> None:
     [
         ("{orders: Site2 & Site3}", "'orders: Site2 & Site3' asks for replication (&)", "{orders: Site2}"),
         ("{orders: Site2 % Site3}", "asks for a resource that spans sites (%)", "{orders: Site2}"),
-        ("{orders: Site3 ; Site2}", "asks for falling over to another site (;)", "{orders: Site3}"),
-        ("{orders: around(Site2, 10ms)}", "asks for choosing a site by distance (around)", "{orders: Site2}"),
-        ("{orders: &around(Site2, 10ms) ; Site1}", "asks for falling over", "{orders: Site2}"),
+        ("{orders: &around(Site2, 10ms) ; Site1}", "asks for replication (&)", "{orders: Site2}"),
+        ("{orders: %around(Site2, 10ms)}", "asks for a resource that spans sites (%)", "{orders: Site2}"),
         ("{orders: (Site3 ; Site1) & Site2}", "asks for replication", "{orders: Site3}"),
         ("Site2 & Site3", "'orders: Site2 & Site3' asks", "{orders: Site2}"),
         ("{orders: Site1, kinto: Site2 & Site3}", "'catalog: Site2 & Site3' asks", "{catalog: Site2}"),
+        ("{orders: Site1, kinto: Site2 ; &around(Site3, 1s)}", "asks for replication", "{catalog: Site2}"),
     ],
 )
-def test_operators_are_not_carried_out_yet(text: str, asks: str, hint: str) -> None:
+def test_operators_that_are_not_carried_out_yet(text: str, asks: str, hint: str) -> None:
     with pytest.raises(NotYet) as caught:
         plan(text)
     assert asks in caught.value.detail
@@ -65,5 +74,10 @@ def test_operators_are_not_carried_out_yet(text: str, asks: str, hint: str) -> N
     assert caught.value.status == 501
 
 
-def test_the_table_knows_every_operator() -> None:
-    assert set(NOT_YET) | {SiteName} == {SiteName, Around, Replicas, Cross, Otherwise}
+def test_the_tables_know_every_operator() -> None:
+    assert set(NOT_YET) | set(PLANNED_BY) == {SiteName, Around, Replicas, Cross, Otherwise, Spread.EACH, Spread.ACROSS}
+
+
+def test_only_the_distances_of_this_service_are_asked_for() -> None:
+    scope = VIEW.names.resolve(parse("{orders: Site3 ; around(Site2, 1ms), kinto: around(Site1, 1ms)}"))
+    assert centres_of(scope, "orders") == {"Site2"}

@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from cheops.errors import BadSettings
-from cheops.sites.certificates import Authority, ends_soon, issue, make_authority, read_authority, write_secret
+from cheops.sites.certificates import Authority, issue, make_authority, read_authority, write_secret
 
 NOW = datetime.datetime(2026, 11, 25, 12, tzinfo=datetime.UTC)
 
@@ -185,14 +185,3 @@ def test_a_deployment_may_be_called_anything(tmp_path: Path) -> None:
         ["spiffe://edge.example-1/site/a.b"],
         ["a.b.edge.example-1"],
     )
-
-
-@pytest.mark.parametrize(("days", "said"), [(790, ""), (800, " ends on 2"), (826, " ended on 2")])
-def test_a_certificate_that_ends_soon_is_told(folder: Path, days: int, said: str) -> None:
-    then = datetime.datetime.now(datetime.UTC) + datetime.timedelta(days=days)
-    told = ends_soon(folder / "shop/Site1/site.pem", then)
-    assert said in told if said else not told
-
-
-def test_a_certificate_that_cant_be_read_is_told(tmp_path: Path) -> None:
-    assert "holds no certificate that can be read" in ends_soon(tmp_path / "none.pem", NOW)

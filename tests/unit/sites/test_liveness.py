@@ -113,14 +113,32 @@ def test_who_stood_still_forgives() -> None:
     assert losing(losing(UP, 2, 10.0).forgiven(12.0), 2, 12.0).state is PeerState.UP
 
 
-def test_a_round_trip_is_smoothed_as_tcp_does() -> None:
+def test_a_round_trip_is_smoothed() -> None:
     first = timed(None, 0.100, 1.0)
     assert (first.smoothed, first.spread) == (0.100, 0.050)
-    second = timed(first, 0.180, 2.0)
-    assert second.smoothed == pytest.approx(0.110)
-    assert second.spread == pytest.approx(0.75 * 0.050 + 0.25 * 0.080)
+    second = timed(first, 0.060, 2.0)
+    assert second.smoothed == pytest.approx(0.090)
+    assert second.spread == pytest.approx(0.75 * 0.050 + 0.25 * 0.040)
     told = second.round_trip(5.0)
-    assert (told.us, told.age) == (pytest.approx(110_000), 3.0)
+    assert (told.us, told.age) == (pytest.approx(90_000), 3.0)
+
+
+def test_what_a_busy_machine_adds_is_no_distance() -> None:
+    timing = timed(None, 0.010, 0.0)
+    for second, sample in enumerate([0.090, 0.010, 0.300, 0.080, 0.010] * 5, start=1):
+        timing = timed(timing, sample, second)
+    assert timing.smoothed == pytest.approx(0.010)
+    assert timing.spread > 0.010
+
+
+@pytest.mark.parametrize(("before", "after", "seconds"), [(0.010, 0.110, 8), (0.110, 0.010, 4)])
+def test_a_way_that_changes_is_seen_to_two_thirds(before: float, after: float, seconds: int) -> None:
+    timing = timed(None, before, 0.0)
+    for second in range(1, 10):
+        timing = timed(timing, before, second)
+    for second in range(10, 10 + seconds):
+        timing = timed(timing, after, second)
+    assert abs(timing.smoothed - before) >= 0.1 * 2 / 3
 
 
 def test_what_the_peer_held_is_no_distance() -> None:

@@ -174,8 +174,8 @@ def test_sites_made_at_once_get_numbers_of_their_own(tmp_path: Path) -> None:
 
 def test_a_list_of_sites_that_is_damaged_is_told(tmp_path: Path) -> None:
     make(tmp_path, "Site1")
-    (tmp_path / "deployment/sites.yaml").write_text("sites:\n  Site1: {number: 1}\n")
-    with pytest.raises(BadSettings, match=r"sites\.yaml:2: sites\.Site1\.mesh: 'mesh' is missing"):
+    (tmp_path / "deployment/sites.yaml").write_text("sites:\n  Site1: {mesh: 'a:1'}\n")
+    with pytest.raises(BadSettings, match=r"sites\.yaml:2: sites\.Site1\.number: 'number' is missing"):
         make(tmp_path, "Site2")
 
 

@@ -9,8 +9,30 @@ import pytest
 from asgi import Answer, call
 from cheops import __version__
 from cheops.config import Site
+from cheops.errors import BadRequest
+from cheops.model import PeerState, PeerView, RoundTrip
 from cheops.web.admin import SiteState, admin_api
 from values import OPENSTACK, SHOP, site_of
+
+
+@dataclass
+class Members:
+    """What the API asks of the membership, and tells it."""
+
+    incarnation: str = "abc"
+    found: dict[str, PeerView] = field(default_factory=dict)
+    told: list[str] = field(default_factory=list)
+
+    def peers(self) -> dict[str, PeerView]:
+        return self.found
+
+    def leave(self) -> None:
+        self.told.append("leave")
+
+    def remove(self, name: str, *, force: bool) -> None:
+        if not force:
+            raise BadRequest(f"{name} hasn't left by itself", hint="say --force")
+        self.told.append(f"remove {name}")
 
 
 @dataclass
@@ -21,16 +43,23 @@ class Agent:
     reasons: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     peers: dict[str, bool] = field(default_factory=dict)
+    members: Members = field(default_factory=Members)
 
-    def answers(self, target: str) -> Answer:
+    def answers(self, target: str, method: str = "GET", body: bytes = b"") -> Answer:
         async def reasons() -> list[str]:
             return self.reasons
 
         async def peers() -> dict[str, bool]:
             return self.peers
 
-        state = SiteState(site=lambda: self.site, reasons=reasons, warnings=lambda: self.warnings, peers=peers)
-        return call(admin_api(state), target)
+        state = SiteState(
+            site=lambda: self.site,
+            reasons=reasons,
+            warnings=lambda: self.warnings,
+            peers=peers,
+            membership=self.members,
+        )
+        return call(admin_api(state), target, method, body)
 
 
 def test_an_agent_that_answers_lives() -> None:
@@ -129,3 +158,42 @@ def test_it_describes_itself() -> None:
     assert {"/healthz", "/readyz", "/site", "/scope"} <= described["paths"].keys()
     assert "503" in described["paths"]["/readyz"]["get"]["responses"]
     assert Agent().answers("/docs").status == 200
+
+
+def test_how_the_sites_are() -> None:
+    trip = RoundTrip(us=4_321.0, spread_us=500.0, age=0.26)
+    site2 = PeerView(state=PeerState.UP, since=12.34, round_trip=trip, incarnation="def", agent_away=True, note="far")
+    answer = Agent(members=Members(found={"Site2": site2})).answers("/sites")
+    assert answer.json == {
+        "site": "Site1",
+        "incarnation": "abc",
+        "version": __version__,
+        "peers": [
+            {
+                "site": "Site2",
+                "number": 2,
+                "mesh": "10.0.0.2:7443",
+                "state": "up",
+                "since": 12.3,
+                "round_trip": {"ms": 4.321, "spread_ms": 0.5, "age": 0.3},
+                "incarnation": "def",
+                "version": "",
+                "clock_offset": None,
+                "agent_away": True,
+                "note": "its agent doesn't run; far",
+            }
+        ],
+    }
+
+
+def test_who_leaves_and_who_is_removed() -> None:
+    agent = Agent()
+    assert agent.answers("/leave", "POST", b"{}").status == 200
+    refused = agent.answers("/sites/Site2/remove", "POST", b"{}")
+    assert (refused.status, refused.json["detail"], refused.json["hint"]) == (
+        400,
+        "Site2 hasn't left by itself",
+        "say --force",
+    )
+    assert agent.answers("/sites/Site2/remove", "POST", b'{"force": true}').status == 200
+    assert agent.members.told == ["leave", "remove Site2"]

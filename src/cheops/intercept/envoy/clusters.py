@@ -3,9 +3,11 @@
 from typing import Any
 
 from cheops.config import Address, Site
-from cheops.intercept.envoy.names import AGENT, AGENT_MESH, HEALTH_PATH, local, site, typed
+from cheops.intercept.envoy.names import AGENT, AGENT_AWAY, AGENT_MESH, COLLECTOR, HEALTH_PATH, local, site, typed
 
 PEER_CONNECT_SECONDS = 1.5  # TCP and TLS; a user hears of an unreachable site within 2 s
+FEW = 16  # peers; if there are more, links aren't kept open for nothing, so that a site's load doesn't grow with them
+IDLE_SECONDS = 5
 UNLIMITED = 1_000_000  # Envoy's default of 1024 would refuse a site's 1025th watch
 Cluster = dict[str, Any]
 
@@ -20,10 +22,12 @@ def clusters(of: Site) -> list[Cluster]:
     )
     agent = _pipe(AGENT, str(of.run / "door.sock"), here, sentence)
     mesh = _pipe(AGENT_MESH, str(of.run / "mesh.sock"), here, sentence)
-    return [*services, agent, mesh, *peers]
+    return [*services, agent, mesh, *peers, *_collector(of)]
 
 
-def _cluster(name: str, address: dict[str, Any], *, site: str, sentence: str, **more: Any) -> Cluster:
+def _cluster(
+    name: str, address: dict[str, Any], *, site: str, sentence: str, code: str = "unreachable", **more: Any
+) -> Cluster:
     endpoint = {"lb_endpoints": [{"endpoint": {"address": address}}]}
     return {
         **typed("envoy.config.cluster.v3.Cluster"),
@@ -32,7 +36,7 @@ def _cluster(name: str, address: dict[str, Any], *, site: str, sentence: str, **
         "load_assignment": {"cluster_name": name, "endpoints": [endpoint]},
         "circuit_breakers": {"thresholds": [_limits("DEFAULT"), _limits("HIGH")]},
         "common_lb_config": {"healthy_panic_threshold": {"value": 0}},  # else Envoy sends to the dead
-        "metadata": {"filter_metadata": {"cheops": {"site": site, "sentence": sentence}}},
+        "metadata": {"filter_metadata": {"cheops": {"site": site, "sentence": sentence, "code": code}}},
         **more,
     }
 
@@ -62,12 +66,24 @@ def _service(here: str, name: str, backend: Address) -> Cluster:
     return _cluster(local(name), socket(backend), site=here, sentence=sentence, **_kind(backend), **_HTTP1)
 
 
+def _collector(of: Site) -> list[Cluster]:
+    """Where spans go, if the settings say so. One that doesn't answer holds few of them: the others are dropped."""
+    if of.settings.traces is None:
+        return []
+    address = of.settings.traces.endpoint.address
+    sentence = f"The collector of traces doesn't answer at {address}."
+    few = {"priority": "DEFAULT", "max_connections": 4, "max_pending_requests": 16, "max_requests": 16}
+    bounds: dict[str, Any] = {"circuit_breakers": {"thresholds": [few]}}
+    return [_cluster(COLLECTOR, socket(address), site=of.name, sentence=sentence, **_kind(address), **_HTTP1, **bounds)]
+
+
 def _pipe(name: str, path: str, here: str, sentence: str) -> Cluster:
     protocol = _protocol(
         common_http_protocol_options={"idle_timeout": "1s", **MORE_HEADERS},
         explicit_http_config={"http_protocol_options": {}},
     )
-    return _cluster(name, {"pipe": {"path": path}}, site=here, sentence=sentence, type="STATIC", **protocol)
+    pipe = {"pipe": {"path": path}}
+    return _cluster(name, pipe, site=here, sentence=sentence, code=AGENT_AWAY, type="STATIC", **protocol)
 
 
 def socket(address: Address) -> dict[str, Any]:
@@ -81,6 +97,9 @@ def _kind(address: Address) -> dict[str, Any]:
 
 
 def _peer(of: Site, name: str, mesh: Address) -> Cluster:
+    few = len(of.settings.peers) <= FEW
+    common = MORE_HEADERS if few else {**MORE_HEADERS, "idle_timeout": f"{IDLE_SECONDS}s"}
+    asked: Cluster = {"health_checks": [_health_check(of)]} if few else {}
     return _cluster(
         site(name),
         socket(mesh),
@@ -88,11 +107,12 @@ def _peer(of: Site, name: str, mesh: Address) -> Cluster:
         sentence=f"The site {name} can't be reached from {of.name}.",
         **_kind(mesh),
         **_protocol(
-            common_http_protocol_options=MORE_HEADERS, explicit_http_config={"http2_protocol_options": _http2()}
+            common_http_protocol_options=common,
+            explicit_http_config={"http2_protocol_options": _http2()},
         ),
         connect_timeout=f"{PEER_CONNECT_SECONDS}s",
         transport_socket=_tls_to(of, name),
-        health_checks=[_health_check(of)],
+        **asked,
     )
 
 

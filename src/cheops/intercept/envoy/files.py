@@ -9,6 +9,7 @@ from cheops.intercept.envoy.clusters import clusters, config_file, secret
 from cheops.intercept.envoy.listeners import listeners
 from cheops.intercept.envoy.names import typed
 from cheops.intercept.envoy.routes import egress_routes, front_routes, mesh_routes
+from cheops.intercept.envoy.tracing import runtime
 
 Document = dict[str, Any]
 
@@ -22,7 +23,7 @@ def bootstrap(of: Site) -> Document:
             "cds_config": config_file(of, "clusters.json"),
             "lds_config": config_file(of, "listeners.json"),
         },
-        "layered_runtime": {"layers": [{"name": "static", "static_layer": _RUNTIME}]},
+        "layered_runtime": {"layers": [{"name": "static", "static_layer": runtime(of)}]},
         "overload_manager": {
             "resource_monitors": [
                 {
@@ -35,9 +36,6 @@ def bootstrap(of: Site) -> Document:
             ]
         },
     }
-
-
-_RUNTIME: Document = {}
 
 
 def watched_files(of: Site) -> dict[str, Document]:

@@ -4,8 +4,10 @@ from typing import Any
 
 from cheops.config import Address, Site
 from cheops.intercept.envoy.clusters import MORE_HEADERS, config_file, socket, tls_context
-from cheops.intercept.envoy.names import HEALTH_PATH, PATH, SERVICE, typed
+from cheops.intercept.envoy.names import EXECUTED, HEALTH_PATH, PATH, SERVICE, typed
 from cheops.intercept.envoy.routes import front_name
+from cheops.intercept.envoy.tracing import tracing
+from cheops.ports import HEARTBEAT
 
 Listener = dict[str, Any]
 _SERVICE = "%METADATA(ROUTE:cheops:service)%"
@@ -33,14 +35,17 @@ def _listener(name: str, address: dict[str, Any], manager: dict[str, Any], **cha
 def _front(of: Site, service: str, address: Address) -> Listener:
     name = front_name(service)
     manager = _manager(of, name, ["cheops.scope", "cheops.location"], service) | {
-        "use_remote_address": True,
+        "internal_address_config": _NOBODY_INTERNAL,
         "early_header_mutation_extensions": [_STRIP],
     }
     return _listener(name, socket(address), manager)
 
 
-# What only Cheops and Envoy may say; Cheops-Via comes from another front if a backend is one, and must be seen.
-_INTERNAL = r"x-envoy-.*|cheops-([^v].*|v[^i].*|vi[^a].*|via.+)"
+# Envoy would say so to the services, in a header.
+_NOBODY_INTERNAL = {"cidr_ranges": [{"address_prefix": "255.255.255.255", "prefix_len": 32}]}
+# What only Cheops and Envoy may say. Cheops-Via comes from another front if a backend is one, and must be seen;
+# Cheops-Plan is the client's. RE2 has no look-ahead.
+_INTERNAL = r"x-envoy-.*|cheops-([^vp].*|v[^i].*|vi[^a].*|via.+|p[^l].*|pl[^a].*|pla[^n].*|plan.+)"
 _STRIP = {
     "name": "envoy.http.early_header_mutation.header_mutation",
     "typed_config": typed(
@@ -102,6 +107,7 @@ def _manager(of: Site, name: str, filters: list[str], service: str) -> dict[str,
         "request_headers_timeout": "30s",
         "drain_timeout": "5s",
         "http_protocol_options": {"accept_http_10": True},
+        **tracing(of, name, service),
     }
 
 
@@ -156,6 +162,20 @@ _FILTERS = {
 }
 
 
+_NO_HEARTBEATS = {
+    "and_filter": {
+        "filters": [
+            {"not_health_check_filter": {}},
+            {
+                "header_filter": {
+                    "header": {"name": ":path", "string_match": {"exact": HEARTBEAT}, "invert_match": True}
+                }
+            },
+        ]
+    }
+}
+
+
 def _access_log(of: Site, listener: str, service: str) -> dict[str, Any]:
     """One line a request. `scope` is what X-Scope or the URL says, `carried` what followed by other ways; `to` is where
     the request went, `peer` the site that it came from on the mesh.
@@ -172,7 +192,11 @@ def _access_log(of: Site, listener: str, service: str) -> dict[str, Any]:
         "carried": "%DYNAMIC_METADATA(cheops:carried)%",
         "to": "%UPSTREAM_CLUSTER_RAW%",
         "id": f"%REQ({of.application.request_id.header})%" if of.application.request_id else "-",
-        **({"peer": "%DOWNSTREAM_PEER_URI_SAN%"} if listener == "mesh" else {"client": "%DOWNSTREAM_REMOTE_ADDRESS%"}),
+        **(
+            {"peer": "%DOWNSTREAM_PEER_URI_SAN%"}
+            if listener == "mesh"
+            else {"client": "%DOWNSTREAM_DIRECT_REMOTE_ADDRESS%"}
+        ),
         "ms": "%DURATION%",
         "received": "%BYTES_RECEIVED%",
         "sent": "%BYTES_SENT%",
@@ -180,7 +204,7 @@ def _access_log(of: Site, listener: str, service: str) -> dict[str, Any]:
     }
     return {
         "name": "file",
-        **({"filter": {"not_health_check_filter": {}}} if listener == "mesh" else {}),
+        **({"filter": _NO_HEARTBEATS} if listener in ("mesh", "egress") else {}),
         "typed_config": typed(
             "envoy.extensions.access_loggers.file.v3.FileAccessLog",
             path=str(of.data / "log" / "access.jsonl"),
@@ -215,7 +239,8 @@ _NOT_OPEN = {
 
 
 def _reply(flags: list[str], code: str, title: str, *, executed: str) -> dict[str, Any]:
-    """The problem document for replies of Envoy's own that have one of the flags."""
+    """The problem document for replies of Envoy's own that have one of the flags; the cluster may say the code."""
+    code = code or "%CLUSTER_METADATA(cheops:code)%"
     document = {
         "type": f"urn:cheops:{code}",
         "title": title,
@@ -231,6 +256,9 @@ def _reply(flags: list[str], code: str, title: str, *, executed: str) -> dict[st
     return {
         "filter": {"response_flag_filter": {"flags": flags}},
         "body_format_override": {"json_format": document},
+        "headers_to_add": [
+            {"header": {"key": EXECUTED, "value": executed}, "append_action": "OVERWRITE_IF_EXISTS_OR_ADD"}
+        ],
     }
 
 
@@ -242,6 +270,6 @@ def _told(of: Site, reply: dict[str, Any]) -> dict[str, Any]:
 
 _LOCAL_REPLIES = (
     _NOT_OPEN,
-    _reply(["UF", "UH", "UO", "NC"], "unreachable", "A site or a service can't be reached", executed="no"),
+    _reply(["UF", "UH", "UO", "NC"], "", "A site or a service can't be reached", executed="no"),
     _reply(["UC", "UR", "LR", "UT", "UPE"], "broken-off", "A site or a service broke off", executed="unknown"),
 )

@@ -6,14 +6,18 @@ TO = "cheops-to"  # where a front's request goes: "local", "agent" or the name o
 SERVICE = "cheops-service"  # the service that a request on the mesh, or to the agent, is for
 PATH = "cheops-path"  # the path byte for byte, past parsers that would mend it
 PEER = "cheops-peer"  # the site that a request on the mesh comes from, by its certificate
+PEER_ISSUED = "cheops-peer-issued"  # when that certificate was issued, in seconds
 VIA = "cheops-via"  # every front that a request passed; what finds itself there breaks the circle
-EXTERNAL = "x-envoy-external-address"  # Envoy adds it by itself
 SERVED_BY = "cheops-served-by"
+EXECUTED = "cheops-executed"  # of what Envoy answers in a service's place: "no" or "unknown"
+PLAN = "cheops-plan"  # the client wants to see the plan, and nothing sent
 
 HEALTH_PATH = "/health?from="  # asked on the mesh, of Envoy itself
 AGENT_SERVICE = "cheops"  # the agent itself, as a service on the mesh; no service of an application may take the name
+AGENT_AWAY = "agent-away"  # the code of what Envoy answers while its agent doesn't run
 AGENT = "agent"
 AGENT_MESH = "agent-mesh"
+COLLECTOR = "collector"  # of traces
 
 
 def local(service: str) -> str:

@@ -5,6 +5,7 @@ before what it replaces is broken: new clusters, then routes, then listeners, an
 """
 
 import asyncio
+import datetime
 import json
 import os
 import re
@@ -27,6 +28,7 @@ from cheops.intercept.envoy.files import Document, bootstrap, discovery, watched
 START_SECONDS = 15
 APPLY_SECONDS = 10
 LOG_FLUSH_SECONDS = 0.5
+WARNING = datetime.timedelta(days=30)  # before the site's certificate ends
 LOG_FORMAT = '{"time":"%Y-%m-%dT%T.%eZ","level":"%l","logger":"envoy.%n","event":"%j"}'
 ACCESS_LOG_BYTES = 64 << 20  # then a new file is begun; one old one is kept
 log = structlog.get_logger("envoy")
@@ -43,6 +45,24 @@ class Running:
     @property
     def lives(self) -> bool:
         return began(self.pid) == self.began
+
+
+@dataclass(frozen=True, kw_only=True)
+class Validity:
+    """From when to when a certificate is good."""
+
+    begins: datetime.datetime
+    ends: datetime.datetime
+
+    def ends_soon(self, now: datetime.datetime) -> str:
+        """What to do about it; nothing while it is good for long."""
+        if self.ends - now > WARNING:
+            return ""
+        ends = "ends" if self.ends > now else "ended"
+        return f"the site's certificate {ends} on {self.ends:%Y-%m-%d}, and with it all links to peers; renew it"
+
+
+_VALIDITY = ("valid_from", "expiration_time")
 
 
 def began(pid: int) -> str | None:
@@ -168,6 +188,15 @@ class Envoy:
                 return await reply.text()
         except (aiohttp.ClientError, OSError, TimeoutError):
             return ""
+
+    async def validity(self) -> Validity | None:
+        """From when to when the site's certificate is good, as Envoy has it; None if it doesn't say."""
+        try:
+            (first, *_) = json.loads(await self.ask("/certs"))["certificates"]
+            times = [datetime.datetime.fromisoformat(first["cert_chain"][0][key]) for key in _VALIDITY]
+        except (ValueError, KeyError, IndexError):
+            return None
+        return Validity(begins=times[0], ends=times[1])
 
     async def supervise(self) -> None:
         """Starts Envoy again whenever it ends; longer and longer pauses if it doesn't stay. Ends with `stop`."""

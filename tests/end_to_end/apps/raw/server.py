@@ -6,6 +6,8 @@ in the file named by --seen. The path says what is answered:
     /echo…            200 and the request as JSON: {"head": latin-1 text, "bytes": n, "sha256": …}
     /answer?HEX       the bytes that HEX stands for, after the request is read
     /early?HEX        the same, before any of the body is read; then the connection is closed
+    /break            nothing: once the request is read, the connection is closed
+    /mute?N           the same as /echo, after N seconds
     /download?N       N bytes, with Content-Length
     /lines?N          N lines, chunked, one each 0.2 s, each with the time it was sent
     /events           the same as server-sent events, headers first and nothing for 0.3 s
@@ -77,6 +79,10 @@ async def answer(request: Request) -> bool:
         await upgraded(request)
         return False
     await request.read()
+    if path == b"/break":
+        return False
+    if path == b"/mute":
+        await asyncio.sleep(int(query))
     if path == b"/answer":
         writer.write(bytes.fromhex(query.decode()))
     elif path == b"/download":

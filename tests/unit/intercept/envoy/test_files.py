@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from cheops.applications import Application
-from cheops.config import Address, Front, Site
+from cheops.config import Address, Front, Site, Traces
 from cheops.intercept.envoy.binary import find_envoy
 from cheops.intercept.envoy.files import bootstrap, discovery, watched_files
 from cheops.intercept.envoy.names import TO
@@ -229,3 +229,62 @@ def test_and_it_would_say_what_is_wrong(folder: Path) -> None:
     document = made_static(site_of(SHOP, "Site1", SITES, folder))
     text = json.dumps(document).replace("local S = {", "local S = {{")
     assert "script load error" in complaint_about(json.loads(text), folder)
+
+
+def traced(site: Site, **fields: Any) -> Site:
+    return changed(site, traces=Traces.model_validate({"endpoint": "http://127.0.0.1:4318", **fields}))
+
+
+@pytest.mark.parametrize("endpoint", ["http://127.0.0.1:4318", "http://collector.example/otlp", "http://[::1]:1"])
+def test_it_accepts_traces(site: Site, endpoint: str) -> None:
+    assert complaint_about(made_static(traced(site, endpoint=endpoint, sample=0.25)), site.folder) == ""
+
+
+def without_traces(document: Document) -> Document:
+    """The document with what belongs to traces taken out."""
+    text: Document = json.loads(json.dumps(document))
+    for part in inside(text):
+        for name in ("tracing", "request_id_extension", "version_info", "tracing.opentelemetry.min_flush_spans"):
+            part.pop(name, None)
+        if "resources" in part:
+            part["resources"] = [resource for resource in part["resources"] if resource["name"] != "collector"]
+    return text
+
+
+def test_traces_add_something_to_listeners_and_clusters_and_change_nothing_else(site: Site) -> None:
+    plain, with_traces = watched_files(site), watched_files(traced(site))
+    differ = {name for name in plain.keys() | with_traces.keys() if plain.get(name) != with_traces.get(name)}
+    assert differ == {"listeners.json", "clusters.json"}
+    assert without_traces(with_traces) == without_traces(plain)
+    assert without_traces(bootstrap(traced(site))) == bootstrap(site)
+    assert bootstrap(traced(site)) != bootstrap(site)
+
+
+def test_without_the_setting_envoy_is_told_nothing_of_traces(site: Site) -> None:
+    text = json.dumps([bootstrap(site), watched_files(site)])
+    assert not {word for word in ("tracing", "opentelemetry", "collector", "request_id_extension") if word in text}
+
+
+def test_every_listener_makes_spans_and_traces_begin_at_the_fronts(site: Site) -> None:
+    listeners = watched_files(traced(site, endpoint="http://[::1]:4318/otlp", sample=0.25))["listeners.json"]
+    begun = {}
+    for listener in listeners["resources"]:
+        (tracing,) = [part["tracing"] for part in inside(listener) if "tracing" in part]
+        tracer = tracing["provider"]["typed_config"]
+        assert tracer["http_service"]["http_uri"]["uri"] == "http://[::1]:4318/otlp/v1/traces"
+        assert tracer["service_name"] == "cheops-Site1"
+        (ratio,) = [part["sampling_percentage"] for part in inside(tracer) if "sampling_percentage" in part]
+        begun[listener["name"]] = ratio["numerator"]
+    fronts = {f"front/{service}": 250_000 for service in site.settings.services}
+    assert begun == {**fronts, "mesh": 0, "egress": 0}
+
+
+def test_a_client_s_request_id_is_left_as_it_is(site: Site) -> None:
+    """Envoy would write into it whether the request is traced."""
+    extensions = [
+        part["request_id_extension"]["typed_config"]
+        for part in inside(watched_files(traced(site)))
+        if "request_id_extension" in part
+    ]
+    assert len(extensions) == 2 + len(site.settings.services)
+    assert all(extension["pack_trace_reason"] is False for extension in extensions)

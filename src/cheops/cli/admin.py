@@ -1,0 +1,123 @@
+"""How commands reach a site's agent: its admin API, by --admin, by the name of a lab's site, or where it usually is."""
+
+import functools
+import http.client
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from cheops.config import Address, parse_address
+from cheops.errors import BadSettings, CheopsError, Fault
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+USUAL = "127.0.0.1:7480"
+
+
+class AgentDoesntAnswer(CheopsError):
+    code, title, fault, retry = "no-agent", "No agent answers", Fault.CALLER, True
+
+
+class AgentRefuses(CheopsError):
+    code, title, fault = "agent-refuses", "The agent refuses", Fault.CALLER
+
+
+@dataclass(frozen=True, kw_only=True)
+class Admin:
+    """The admin API of a site."""
+
+    address: Address
+
+    def get(self, path: str) -> Any:
+        """What it answers, as a JSON document. Raises AgentDoesntAnswer, AgentRefuses."""
+        return self._ask("GET", path, None)
+
+    def post(self, path: str, document: dict[str, Any] | None = None) -> Any:
+        """The same, for what changes something."""
+        return self._ask("POST", path, json.dumps(document or {}).encode())
+
+    def _ask(self, method: str, path: str, body: bytes | None) -> Any:
+        connection = http.client.HTTPConnection(self.address.host, self.address.port, timeout=30)
+        try:
+            connection.request(method, path, body, {"Content-Type": "application/json"} if body else {})
+            reply = connection.getresponse()
+            content = reply.read()
+        except OSError as error:
+            raise AgentDoesntAnswer(
+                f"no agent answers at {self.address}: {error.strerror or error}",
+                hint="Name its admin address with --admin HOST:PORT, or a site of the lab with --site NAME.",
+            ) from error
+        finally:
+            connection.close()
+        if reply.status >= 400:
+            raise AgentRefuses(_detail(content) or f"the agent at {self.address} answered {reply.status}")
+        return json.loads(content)
+
+
+def _detail(content: bytes) -> str:
+    try:
+        document = json.loads(content)
+        hint = document.get("hint")
+        return f"{document['detail']}\n{hint}" if hint else str(document["detail"])
+    except (ValueError, KeyError, TypeError):
+        return ""
+
+
+def at_a_site(command: Command) -> Command:
+    """Adds the options --site, --admin and --dir; the command gets `admin`, an Admin."""
+
+    @functools.wraps(command)
+    def with_admin(*args: Any, site: str | None, admin_address: str | None, folder: Path, **more: Any) -> Any:
+        return command(*args, admin=_admin(site, admin_address, folder), **more)
+
+    options = (
+        click.option("--site", metavar="NAME", help="At this site: of the lab, or the one that runs here."),
+        click.option(
+            "--admin",
+            "admin_address",
+            metavar="HOST:PORT",
+            envvar="CHEOPS_ADMIN",
+            show_envvar=True,
+            help=f"The address of its admin API.  [default: {USUAL}]",
+        ),
+        click.option(
+            "--dir",
+            "folder",
+            type=click.Path(path_type=Path, file_okay=False),
+            envvar="CHEOPS_LAB",
+            default=Path(".lab"),
+            show_envvar=True,
+            help="The folder of the lab.  [default: .lab]",
+        ),
+    )
+    for option in reversed(options):
+        option(with_admin)
+    return with_admin  # type: ignore[return-value]
+
+
+def _admin(site: str | None, address: str | None, folder: Path) -> Admin:
+    if address:
+        admin = Admin(address=_parsed(address))
+    elif site and (folder / "lab.json").exists():
+        return Admin(address=_in_lab(site, folder))
+    else:
+        admin = Admin(address=_parsed(USUAL))
+    if site and (found := admin.get("/site")["site"]) != site:
+        raise BadSettings(f"the agent at {admin.address} is that of {found}, not of {site}", hint="Ask it there.")
+    return admin
+
+
+def _in_lab(site: str, folder: Path) -> Address:
+    from cheops.lab.lab import Lab
+
+    return _parsed(Lab.at(folder).site(site).admin.removeprefix("http://"))
+
+
+def _parsed(address: str) -> Address:
+    try:
+        return parse_address(address.removeprefix("http://").rstrip("/"))
+    except ValueError as error:
+        raise BadSettings(f"--admin {address}: {error}") from error

@@ -1,0 +1,57 @@
+"""A plan in plain words and as JSON: what would be sent where, what can't be reached, and what a loss would mean."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from cheops.model import PeerState, Request, View
+from cheops.plan.steps import FirstAble, Plan
+
+_SECRET = {b"authorization", b"x-auth-token", b"x-subject-token", b"x-service-token", b"cookie", b"proxy-authorization"}
+_LOST = {
+    "one": "If {sites} is lost before it has the request, the answer is 503 and nothing was executed. If it is lost "
+    "later, the answer is 503 and says that it may have been executed.",
+    "several": "If a site is lost before it can have executed the request, the next one is asked. If it is lost later, "
+    "a read goes on to the next; a write is answered 504, and nobody else is asked.",
+}
+
+
+def show(plan: Plan, requests: Sequence[Request], view: View) -> dict[str, Any]:
+    """The plan as a JSON document. `requests` are those of the plan's forwards, in their order."""
+    sites = [forward.site for forward in plan.forwards]
+    states = {site: _state(site, view) for site in sites}
+    lost = _LOST["several" if isinstance(plan.step, FirstAble) and sites[1:] else "one"]
+    return {
+        "service": plan.forwards[0].service,
+        "at": view.site,
+        "collaboration": plan.kind,
+        "steps": [
+            {"site": site, "state": states[site], "request": _request(request)}
+            for site, request in zip(sites, requests, strict=True)
+        ],
+        "unreachable": [site for site in sites if states[site] == PeerState.DOWN.value],
+        "around": [
+            {"site": near.site, "ms": round(near.round_trip.us / 1000, 3), "age": round(near.round_trip.age, 1)}
+            for near in plan.near
+        ],
+        "if_lost": lost.format(sites=sites[0]),
+    }
+
+
+def _state(site: str, view: View) -> str:
+    if site == view.site:
+        return "here"
+    return view.peers[site].state.value if site in view.peers else PeerState.SUSPECT.value
+
+
+def _request(request: Request) -> dict[str, Any]:
+    return {
+        "method": request.method,
+        "target": request.target.decode("utf-8", "replace"),
+        "headers": [[name.decode(), _shown(name, value)] for name, value in request.headers],
+        "body": "as it comes" if request.body else None,
+    }
+
+
+def _shown(name: bytes, value: bytes) -> str:
+    """A header's value; a credential isn't for screens."""
+    return "…" if name in _SECRET else value.decode("utf-8", "replace")

@@ -1,0 +1,64 @@
+"""What a site knows again after a restart: which data it has, and the roll of sites. One file, whole or not there."""
+
+import json
+import os
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import structlog
+
+from cheops.sites.roll import Member, Remembered, Roll, Standing
+
+log = structlog.get_logger("sites")
+
+
+class RollFile:
+    """The file; `new` makes incarnations."""
+
+    def __init__(self, path: Path, new: Callable[[], str]) -> None:
+        self._path, self._new = path, new
+        self.complaint = ""
+
+    def recall(self) -> Remembered:
+        """What is on disk; where nothing is, a new incarnation, which is then written down."""
+        try:
+            document = json.loads(self._path.read_text())
+            return Remembered(incarnation=str(document["incarnation"]), roll=Roll.of(*map(_member, document["sites"])))
+        except FileNotFoundError:
+            return self._begin()
+        except (ValueError, KeyError, TypeError) as error:
+            aside = self._path.with_suffix(".damaged")
+            self._path.replace(aside)
+            log.error("the roll of sites is damaged; the peers will tell it anew", moved=str(aside), detail=str(error))
+            return self._begin()
+
+    def _begin(self) -> Remembered:
+        remembered = Remembered(incarnation=self._new(), roll=Roll())
+        self.keep(remembered)
+        return remembered
+
+    def keep(self, remembered: Remembered) -> None:
+        """Writes it down. If the disk is full, that is told, and the peers will tell a restarted agent."""
+        sites = [{**asdict(member), "standing": member.standing.value} for member in remembered.roll.told]
+        text = json.dumps({"incarnation": remembered.incarnation, "sites": sites}, indent=1)
+        try:
+            _write(self._path, text.encode())
+            self.complaint = ""
+        except OSError as error:
+            self.complaint = f"the roll of sites can't be written to {self._path}: {error.strerror}"
+            log.error(self.complaint)
+
+
+def _member(document: dict[str, Any]) -> Member:
+    return Member(**{**document, "standing": Standing(document["standing"])})
+
+
+def _write(path: Path, content: bytes) -> None:
+    half = path.with_suffix(".half")
+    with half.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    half.replace(path)
