@@ -20,6 +20,7 @@ from cheops.sites.roll import Member, Roll
 PAGE = Path(__file__).parents[1] / "docs" / "scale.md"
 LOSS = 0.01
 LONGEST = 300.0  # virtual seconds that anything is waited for
+LOOK = 0.1  # seconds
 CUT_SECONDS = 20.0
 SETTLING = 3.0  # seconds left alone before anything is measured
 MOST_READ_BACK = 100  # sites up to which every message is read from its text
@@ -105,12 +106,13 @@ class Sites:
         (x, y), (u, v) = self.places[origin], self.places[to]
         return 0.0005 + 0.02 * float(((x - u) ** 2 + (y - v) ** 2) ** 0.5)
 
-    def wait(self, until: Callable[[], bool]) -> float:
-        """After how many seconds it holds. Raises TimeoutError."""
-        took = self.deployment.run(LONGEST, until)
-        if not until():
-            raise TimeoutError(f"{len(self.members)} sites: not after {LONGEST:.0f} s")
-        return took
+    def wait(self, until: Callable[[], bool]) -> None:
+        """Lets time pass until it holds; looks every LOOK seconds. Raises TimeoutError."""
+        end = self.deployment.now + LONGEST
+        while not until():
+            if self.deployment.now >= end:
+                raise TimeoutError(f"{len(self.members)} sites: not after {LONGEST:.0f} s")
+            self.deployment.run(LOOK)
 
     def join(self, number: int, via: Member) -> Member:
         joiner = member(number)
@@ -196,8 +198,8 @@ def _healing(size: Size) -> Mapping[str, float]:
     deployment.run(CUT_SECONDS)
     deployment.links.silent -= cut
     healed = deployment.now
-    rolls = [node.heart for node in deployment.nodes.values()]
-    sites.wait(lambda: len({heart.roll.fingerprint for heart in rolls}) == 1)
+    hearts = [node.heart for node in deployment.nodes.values()]
+    sites.wait(lambda: len({heart.roll.digest for heart in hearts}) == 1)
     equal = deployment.now - healed
     sites.wait(lambda: not sites.watch.not_up)
     return {"healed_rolls": equal, "healed_up": deployment.now - healed}
@@ -230,22 +232,24 @@ the same code gives the same page.
 """
 
 TAIL = f"""\
-**At rest** every message is lost with a chance of {LOSS:.0%}, the reply as well as the heartbeat; in the other runs none
-is. Bytes are those of the JSON texts, heartbeats and replies together; HTTP's headers and TLS come on top. Up to
-{MOST_READ_BACK} sites each message is also read back from its text; beyond, the receiver gets the same value. Links take
-0.5 to 28 ms each way. The time that a site needs to compute is not simulated.
+**At rest** every message is lost with a chance of {LOSS:.0%}, the reply as well as the heartbeat; in the other
+runs none is. Bytes are those of the JSON texts, heartbeats and replies together; HTTP's headers and TLS come on
+top. Up to {MOST_READ_BACK} sites each message is also read back from its text; beyond, the receiver gets the
+same value. Links take 0.5 to 28 ms each way. The time that a site needs to compute is not simulated.
 
-**A join** begins when the new site starts; it knows of one other site. **A death** is a site that falls silent, so that
-nothing tells of it but time. In the last run the sites are cut into two halves for {CUT_SECONDS:.0f} s, and a site joins
-each half meanwhile; the clock starts when the cut ends. A site that has been down once is up again at its first answer.
+**A join** begins when the new site starts; it knows of one other site. **A death** is a site that falls silent,
+so that nothing tells of it but time. In the last run the sites are cut into two halves for {CUT_SECONDS:.0f} s,
+and a site joins each half meanwhile; the clock starts when the cut ends. A site that has been down once is up
+again at its first answer.
 
-Up to 16 peers a site asks each of them every second, so its load grows with their number. Beyond, it asks 8 of them in
-turn, up to 16 more that don't answer or that something was heard of, and one that is down: whatever their number, at
-most 25 a second, and as many come in. What one site finds, the others hear in the heartbeats, and ask for themselves.
-This is SWIM (Das, Gupta, Motivala, "SWIM: scalable weakly-consistent infection-style process group membership
-protocol", DSN 2002), but for two things: nobody is believed dead because others say so, so there is nothing to refute;
-and a new or suspected site is asked by every other one itself. That one site is then asked by all for some seconds;
-a new one by 100 a second. A site's first probe of any given peer may take (sites / 8) s, when nothing was heard of it.
+Up to 16 peers a site asks each of them every second, so its load grows with their number. Beyond, it asks 8 of
+them in turn, up to 16 more that don't answer or that something was heard of, and one that is down: whatever
+their number, at most 25 a second, and as many come in. What one site finds, the others hear in the heartbeats,
+and ask for themselves. This is SWIM (Das, Gupta, Motivala, "SWIM: scalable weakly-consistent infection-style
+process group membership protocol", DSN 2002), but for two things: nobody is believed dead because others say
+so, so there is nothing to refute; and a new or suspected site is asked by every other one itself. That one site
+is then asked by all for some seconds; a new one by 100 a second. A site's first probe of any given peer may
+take (sites / 8) s, when nothing was heard of it.
 """
 
 

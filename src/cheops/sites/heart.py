@@ -64,6 +64,7 @@ class Heart:
         self._want: set[str] = set()  # whose rolls to ask for
         self._owed: set[str] = set()  # who asked for ours
         self._want_again_at, self._changed_at = now, now
+        self._stood_still_at = -inf
         self._near: tuple[Near, ...] = ()
         self._near_at = -inf
         self._farewells = FAREWELLS
@@ -111,6 +112,7 @@ class Heart:
         if reply.sender.name != probe.peer:
             self.unanswered(probe, now, f"what answers at {probe.mesh} is {reply.sender.name}")
         elif probe.peer in self._others:
+            self._rounds.soon.pop(probe.peer, None)
             self._take(reply, now, is_reply=True)
             if probe.peer in self._others:
                 self._peer(probe.peer, now).measure(probe, now, reply, wall)
@@ -128,7 +130,8 @@ class Heart:
     def unanswered(self, probe: Probe, now: float, why: str) -> None:
         """The probe was lost, refused, or not answered within PATIENCE; `why` is told to people while it matters."""
         self._notice_standstill(now)
-        if probe.peer not in self._others:
+        departed = self.roll[self.me.name].departed  # then it is refused, rightly
+        if departed or probe.peer not in self._others or probe.at <= self._stood_still_at:
             return
         peer, large = self._peer(probe.peer, now), len(self._others) > FULL
         before, peer.why = peer.state, why
@@ -245,7 +248,7 @@ class Heart:
         if now - self.next_at < STOOD_STILL:
             return
         self._tell(now, Happening.STOOD_STILL, self.me.name, f"for {now - self.next_at:.1f} s")
-        self.next_at = now
+        self.next_at = self._stood_still_at = now
         self._waiting.clear()
         for peer in self._peers.values():
             peer.forgive(now)
