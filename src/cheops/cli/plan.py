@@ -3,6 +3,7 @@
 import http.client
 import json
 import sys
+from pathlib import Path
 from typing import IO, Any
 from urllib.parse import urlsplit
 
@@ -81,7 +82,12 @@ def _pair(header: str) -> tuple[str, str]:
 def _body(data: str | None) -> bytes | IO[bytes] | None:
     if data is None or not data.startswith("@"):
         return data.encode() if data is not None else None
-    return sys.stdin.buffer if data == "@-" else click.open_file(data[1:], "rb")
+    if data == "@-":
+        return sys.stdin.buffer
+    try:
+        return Path(data[1:]).open("rb")
+    except OSError as error:
+        raise BadSettings(f"--data {data}: it can't be read: {error.strerror}") from error
 
 
 def _ask(front: str, method: str, target: str, headers: dict[str, str], body: bytes | IO[bytes] | None) -> Any:
@@ -92,12 +98,25 @@ def _ask(front: str, method: str, target: str, headers: dict[str, str], body: by
         content = reply.read()
     except OSError as error:
         raise AgentDoesntAnswer(f"no front answers at {front}: {error.strerror or error}") from error
+    except (http.client.HTTPException, ValueError) as error:
+        raise BadSettings(f"{method} {target} can't be asked at {front}: {error}", hint="Percent-encode it.") from error
     finally:
         connection.close()
-    document = json.loads(content)
-    if reply.status != 200:
-        raise AgentRefuses(document["detail"], hint=document.get("hint", ""))
-    return document
+    return _plan(front, reply.status, content)
+
+
+def _plan(front: str, status: int, content: bytes) -> Any:
+    """The plan in an answer. An application has errors of its own form, and a front may be of something else."""
+    try:
+        document = json.loads(content)
+    except ValueError:
+        document = None
+    if status == 200 and isinstance(document, dict) and "steps" in document:
+        return document
+    if isinstance(document, dict) and "detail" in document:
+        raise AgentRefuses(str(document["detail"]), hint=str(document.get("hint", "")))
+    said = content[:200].decode(errors="replace").strip()
+    raise AgentRefuses(f"{front} answered {status}, and no plan: {said}", hint="Is that the front of a service?")
 
 
 def _shown(found: dict[str, Any]) -> str:
