@@ -302,7 +302,7 @@ def test_a_client_that_leaves_ends_what_was_begun(moment: str) -> None:
         around.update(asyncio.all_tasks() - {asyncio.current_task()})
         await story(world)
 
-    around: set["asyncio.Task[Any]"] = set()
+    around: set[asyncio.Task[Any]] = set()
     run(alone)
 
 
