@@ -81,7 +81,7 @@ class World:
             kept=self.kept,
             peers=self.peers,
             random=digits(),
-            patience=Patience(keep_bytes=100, seconds=0.05),
+            patience=Patience(keep_bytes=100, seconds=60),
         )
 
     def at(self, site: str, handle: Handler) -> None:
@@ -166,6 +166,7 @@ def test_a_write_whose_answer_is_lost_goes_nowhere_else() -> None:
             raise AssertionError("it slept for an hour")
 
         world.at("Site2", lost)
+        world.pipeline = replace(world.pipeline, patience=Patience(keep_bytes=100, seconds=0.05))
         body = Body()
         with pytest.raises(MaybeExecuted, match="Site3 wasn't asked, so that nothing is done twice"):
             await world.ask("{compute: Site2 ; Site3}", "POST", body)
@@ -288,7 +289,6 @@ def test_a_client_that_leaves_ends_what_was_begun(moment: str) -> None:
             raise AssertionError("it slept for an hour")
 
         world.at("Site2", slow)
-        world.pipeline = replace(world.pipeline, patience=Patience(keep_bytes=100, seconds=60))
         body = Body(endless=moment == "its body is on the way")
         task = asyncio.create_task(world.ask("{compute: Site2 ; Site3}", "POST", body))
         await reached.wait()
@@ -361,7 +361,8 @@ def test_a_body_s_end_is_told(found: tuple[bytes | Exception, ...]) -> None:
         async def ended() -> None:
             told.append("ended")
 
-        body, got = Ending(parts(*found), ended), []
+        body = Ending(parts(*found), ended)
+        got: list[bytes | Exception] = []
         try:
             async for chunk in body:
                 assert told == []

@@ -3,6 +3,7 @@
 import http.client
 import json
 import sys
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import IO, Any
 from urllib.parse import urlsplit
@@ -48,7 +49,8 @@ def plan(
     fronts = {word: entry["front"] for name, entry in services for word in (name, *entry["aliases"])}
     front, target = _front(path, _service_of(scope, service), fronts)
     sent = dict(_pair(header) for header in headers) | {"X-Scope": canonical(scope), "Cheops-Plan": "only"}
-    found = _ask(front, method.upper(), target, sent, _body(data))
+    with _body(data) as body:
+        found = _ask(front, method.upper(), target, sent, body)
     click.echo(json.dumps(found, indent=2, ensure_ascii=False) if as_json else _shown(found))
 
 
@@ -79,11 +81,11 @@ def _pair(header: str) -> tuple[str, str]:
     return name.strip(), value.strip()
 
 
-def _body(data: str | None) -> bytes | IO[bytes] | None:
+def _body(data: str | None) -> AbstractContextManager[bytes | IO[bytes] | None]:
     if data is None or not data.startswith("@"):
-        return data.encode() if data is not None else None
+        return nullcontext(data.encode() if data is not None else None)
     if data == "@-":
-        return sys.stdin.buffer
+        return nullcontext(sys.stdin.buffer)
     try:
         return Path(data[1:]).open("rb")
     except OSError as error:

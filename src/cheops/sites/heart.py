@@ -195,8 +195,9 @@ class Heart:
         """Declares that a site is no member any more. Raises BadRequest if it can't be."""
         known = self.roll.get(name)
         if known is None or known.departed or name == self.me.name:
-            what = "this is the site itself" if name == self.me.name else "it is no member"
-            raise BadRequest(f"{name} can't be removed at {self.me.name}: {what}", hint="`cheops site leave` leaves.")
+            own = ("this is the site itself", "`cheops site leave` leaves.")
+            what, hint = own if name == self.me.name else ("it is no member", "`cheops sites` shows who is.")
+            raise BadRequest(f"{name} can't be removed at {self.me.name}: {what}", hint=hint)
         if known.is_seed:
             what = f"{name} can't be removed at {self.me.name}: its certificate hasn't been seen by any site yet"
             raise BadRequest(what, hint="Take it out of the peers in site.yaml.")

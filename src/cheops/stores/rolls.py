@@ -9,6 +9,7 @@ from typing import Any
 
 import structlog
 
+from cheops.sites.making import LAST_NUMBER
 from cheops.sites.roll import Member, Remembered, Roll, Standing
 
 log = structlog.get_logger("sites")
@@ -77,7 +78,7 @@ def _member(document: dict[str, Any]) -> Member | None:
         return None
     return Member(
         name=_text(document["name"]),
-        number=_whole(document["number"]),
+        number=_number(document["number"]),
         mesh=_text(document["mesh"]),
         generation=_whole(document["generation"]),
         revision=_whole(document["revision"]),
@@ -92,6 +93,12 @@ def _text(value: Any) -> str:
     if not isinstance(value, str):
         raise TypeError(f"{value!r} isn't a text")
     return value
+
+
+def _number(value: Any) -> int:
+    if not 1 <= _whole(value) <= LAST_NUMBER:
+        raise ValueError(f"{value!r} is no site number")
+    return int(value)
 
 
 def _whole(value: Any) -> int:

@@ -133,15 +133,21 @@ def test_a_dead_site_is_removed_if_somebody_insists_and_returns_with_a_new_certi
 
 @pytest.mark.parametrize("force", [True, False])
 @pytest.mark.parametrize(
-    ("name", "why"), [("Site9", "it is no member"), ("Site1", "this is the site itself"), ("", "it is no member")]
+    ("name", "why", "hint"),
+    [
+        ("Site9", "it is no member", "`cheops sites`"),
+        ("Site1", "this is the site itself", "`cheops site leave`"),
+        ("", "it is no member", "`cheops sites`"),
+    ],
 )
-def test_who_is_no_peer_cannot_be_removed(name: str, why: str, force: bool) -> None:
+def test_who_is_no_peer_cannot_be_removed(name: str, why: str, hint: str, force: bool) -> None:
     mesh = Mesh()
 
     async def story() -> None:
         (one,) = mesh.start_all("Site1")
-        with pytest.raises(BadRequest, match=why):
+        with pytest.raises(BadRequest, match=why) as caught:
             one.remove(name, force=force)
+        assert caught.value.hint.startswith(hint)
         assert not one.leaves
 
     mesh.run(story())

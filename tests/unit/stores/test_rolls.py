@@ -98,6 +98,7 @@ DAMAGED = {
     **{f"no {name}": json.dumps(without(name)) for name in ("name", "number", "mesh", "generation", "revision")},
     "a name that is none": json.dumps(document(name=None)),
     "a number that is a text": json.dumps(document(number="2")),
+    "a number that no site has": json.dumps(document(number=1024)),
     "a number that is a truth": json.dumps(document(number=True)),
     "a generation that is a list": json.dumps(document(generation=[])),
     "a standing that is a list": json.dumps(document(standing=["left"])),
