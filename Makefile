@@ -4,13 +4,14 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: run openstack test check bench openstack-client-test lock clean debian debian-bench help
+.PHONY: run openstack test check bench scale openstack-client-test lock clean debian debian-bench help
 
 help:
 	@echo "make run     three sites of the shop, and a guided tour of what they can do together"
 	@echo "make openstack  two sites of OpenStack, installed if need be, and the commands of docs/openstack.md on them"
 	@echo "make test    all checks and tests, as CI runs them"
 	@echo "make bench   measures, and writes docs/performance.md"
+	@echo "make scale   simulates membership at 10, 100 and 1000 sites, and writes docs/scale.md"
 	@echo "make openstack-client-test   the tests of the plugin of python-openstackclient"
 
 run: $(READY)
@@ -32,6 +33,9 @@ check: $(READY)
 
 bench: $(READY) debian-bench
 	$(BIN)/python -m bench
+
+scale: $(READY)
+	$(BIN)/python -m bench.scale
 
 openstack-client-test:
 	PYTHON=$(PYTHON) clients/openstack/test.sh

@@ -52,16 +52,22 @@ class Node:
 
 @dataclass
 class Links:
-    """`silent`: (from, to) that lose every message; `closed`: (from, to) that can't connect; others lose `loss`."""
+    """`silent`: (from, to) that lose every message; `closed`: (from, to) that can't connect; `losing`: how many more
+    messages are lost; `dark`: sites that neither get nor send anything. The other links lose a share `loss`.
+    """
 
     delay: Callable[[str, str], float]
     loss: float = 0.0
     silent: set[tuple[str, str]] = field(default_factory=set)
     closed: set[tuple[str, str]] = field(default_factory=set)
-    dark: set[str] = field(default_factory=set)  # neither get nor send anything
+    dark: set[str] = field(default_factory=set)
+    losing: Counter[tuple[str, str]] = field(default_factory=Counter)
 
     def carries(self, origin: str, to: str, random: Random) -> bool:
         if (origin, to) in self.silent or origin in self.dark or to in self.dark:
+            return False
+        if self.losing and self.losing[origin, to] > 0:
+            self.losing[origin, to] -= 1
             return False
         return not self.loss or random.random() >= self.loss
 
@@ -101,15 +107,13 @@ class Deployment:
 
     # Time.
 
-    def run(self, seconds: float, until: Callable[[], bool] = lambda: False) -> float:
-        """Lets time pass, at most so long, until something holds; tells how long that took."""
-        start, end = self.now, self.now + seconds
-        while self._queue and self._queue[0][0] <= end and not until():
+    def run(self, seconds: float) -> None:
+        """Lets so much time pass."""
+        end = self.now + seconds
+        while self._queue and self._queue[0][0] <= end:
             self.now, _, what, arguments = heappop(self._queue)
             what(*arguments)
-        if not until():
-            self.now = end
-        return self.now - start
+        self.now = end
 
     def at(self, when: float, what: Callable[..., None], *arguments: Any) -> None:
         heappush(self._queue, (when, next(self._order), what, arguments))

@@ -15,6 +15,7 @@ _VARIES = (
     (re.compile(r"\b[0-9a-f]{32}\b"), "ID"),
     (re.compile(r"\b\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|\+\d{4})?"), "TIME"),
     (re.compile(r"\b127\.\d+\.\d+\."), "NET."),
+    (re.compile(r"\bprocess \d+"), "process N"),
 )
 
 

@@ -12,14 +12,15 @@ import secrets
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import yaml
 from bed import Bed
-from console import Console, Done, differing, rewritten, transcript
+from console import Console, differing, rewritten, transcript
+from falling_over import around, lost, otherwise
 from mixing import parallel
 from streaming import gigabyte
+from telling import BOLD, DIM, END, Tour, until
 
 from cheops.applications import bundled
 from cheops.errors import CheopsError
@@ -27,9 +28,6 @@ from cheops.lab.lab import Lab
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs" / "openstack.md"
-BOLD, DIM, GREEN, RED, END = (
-    ("\033[1m", "\033[2m", "\033[32m", "\033[31m", "\033[0m") if sys.stdout.isatty() else ("",) * 5
-)
 RESOLVED = "{compute: Site1, image: Site2}"
 TOKEN_SUFFIX: dict[str, object] = {
     "kind": "token-suffix",
@@ -37,37 +35,6 @@ TOKEN_SUFFIX: dict[str, object] = {
     "cut_at": ["identity"],
 }
 SERVER = "--flavor m1.tiny --network net --wait -c name -c status -c image"
-
-
-class Tour:
-    """Runs, tells and checks."""
-
-    def __init__(self, bed: Bed) -> None:
-        self.bed = bed
-        self.console = Console(bed.programs, bed.openrc("Site1", "demo"))
-        self.failures: list[str] = []
-        self.transcripts: dict[str, str] = {}
-        self._began = time.monotonic()
-
-    def title(self, text: str) -> None:
-        print(f"\n{BOLD}{text}{END}  {DIM}[{time.monotonic() - self._began:.0f} s]{END}", flush=True)
-
-    def say(self, text: str) -> None:
-        for line in text.rstrip().splitlines():
-            print(f"   {line}", flush=True)
-
-    def check(self, what: str, holds: bool, why: object = "") -> None:
-        print(f"   {GREEN}✓{END} {what}" if holds else f"   {RED}✗ {what}{END} {why}", flush=True)
-        if not holds:
-            self.failures.append(what)
-
-    def openstack(self, arguments: str, name: str = "", **environment: str) -> Done:
-        """Runs the client at Site1; `name` is that of its example in the documentation."""
-        done = self.console.run(f"openstack {arguments}", **environment)
-        self.say(transcript(done))
-        if name:
-            self.transcripts[name] = self.transcripts.get(name, "") + transcript(done)
-        return done
 
 
 def images(tour: Tour) -> None:
@@ -245,14 +212,6 @@ def described_with(bed: Bed, carrier: dict[str, object] | None) -> None:
     time.sleep(1)  # Envoy reads its files when they change
 
 
-def until(holds: Callable[[], bool], what: str, seconds: float = 20) -> None:
-    end = time.monotonic() + seconds
-    while not holds():
-        if time.monotonic() > end:
-            raise TimeoutError(f"after {seconds} s there was still not: {what}")
-        time.sleep(0.1)
-
-
 def strangers(tour: Tour) -> None:
     tour.title("Sites that don't share their identity: Site2's keystone gets keys of its own")
     keys = tour.bed.data("Site2") / "fernet"
@@ -285,8 +244,11 @@ STEPS = (
     mixed,
     large,
     stopped,
+    otherwise,
+    around,
     by_token,
     strangers,
+    lost,
 )
 
 

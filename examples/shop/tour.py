@@ -6,6 +6,8 @@ Cheops. It checks what it shows and ends with status 1 if anything is off; the l
 
 import argparse
 import json
+import os
+import shlex
 import subprocess
 import sys
 import tempfile
@@ -24,6 +26,8 @@ BOLD, DIM, GREEN, RED, END = (
     ("\033[1m", "\033[2m", "\033[32m", "\033[31m", "\033[0m") if sys.stdout.isatty() else ("",) * 5
 )
 PRODUCTS = "/v1/buckets/shop/collections/products/records"
+CHEOPS = Path(sys.executable).parent / "cheops"
+NEAR = "{catalog: around(Site1, 50ms)}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,25 +73,43 @@ class Tour:
             with_scope = f"  {BOLD}X-Scope: {scope}{END}" if scope else f"  {DIM}(no scope){END}"
             self.say(f"{request.get_method()} {url}{with_scope}")
             self.say(f"{DIM}→ {answer.status}{END} {brief(answer.body)}")
+            for name in ("Cheops-Outcome", "Cheops-Around"):
+                if name.lower() in answer.headers:
+                    self.say(f"{DIM}{name}: {answer.headers[name.lower()]}{END}")
         return answer
 
+    def cheops(self, *words: str) -> "subprocess.CompletedProcess[str]":
+        """Runs a command of cheops, as in the folder of the lab."""
+        self.say(f"$ cheops {shlex.join(words)}")
+        environment = os.environ | {"CHEOPS_LAB": str(self.lab.folder)}
+        return subprocess.run(
+            [CHEOPS, *words], env=environment, capture_output=True, text=True, timeout=60, check=False
+        )
+
     def trace(self, request_id: str, calls: int) -> list[str]:
-        """Who called whom under a request id, told from the access logs of all sites."""
+        """Who was called under a request id and answered, told from the access logs of all sites."""
         found: list[dict[str, Any]] = []
 
         def complete() -> bool:
             sites = (self.lab.site(name) for name in ("Site1", "Site2", "Site3"))
-            found[:] = [line for site in sites for line in site.access_log() if line["id"] == request_id]
-            return len([line for line in found if line["listener"] == "front"]) >= calls
+            lines = [line for site in sites for line in site.access_log() if line["id"] == request_id]
+            found[:] = sorted(filter(leads, lines), key=lambda line: line["time"])
+            return len([line for line in found if line["status"] < 500]) >= calls
 
         until(complete, f"{calls} lines about {request_id} in the access logs")
-        fronts = sorted((line for line in found if line["listener"] == "front"), key=lambda line: line["time"])
-        lines = [
-            f"{line['site']}: the front of {line['service']} sent {line['method']} to {told(line)}" for line in fronts
-        ]
-        for line in lines:
-            self.say(f"{DIM}│{END} {line}")
-        return lines
+        for line in found:
+            failed = f": {line['status']}" if line["status"] >= 500 else ""
+            self.say(f"{DIM}│{END} {line['site']}: {sender(line)} sent {line['method']} to {told(line)}{failed}")
+        return [told(line) for line in found if line["status"] < 500]
+
+
+def leads(line: dict[str, Any]) -> bool:
+    """Whether it tells where a request went; a front leaves to the agent what has more than one choice."""
+    return line["listener"] in ("front", "egress") and line["to"] != "agent"
+
+
+def sender(line: dict[str, Any]) -> str:
+    return f"the front of {line['service']}" if line["listener"] == "front" else "the agent"
 
 
 def told(line: dict[str, Any]) -> str:
@@ -165,14 +187,18 @@ def sharing_in_a_workflow(tour: Tour) -> None:
     tour.say(
         "orders knows nothing of sites: it called its own catalog, and passed on the request id, as it always does:"
     )
-    lines = tour.trace(answer.headers["x-request-id"], calls=2)
+    called = tour.trace(answer.headers["x-request-id"], calls=2)
     tour.check(
         "Site1's orders took the order, and its call to catalog went to Site2",
-        [line.rpartition(" to ")[2] for line in lines] == ["orders of Site1", "catalog of Site2"],
+        called == ["orders of Site1", "catalog of Site2"],
     )
-    stays = tour.ask("Site1", "orders", "/orders", show=False)
-    tour.check("the order is kept at Site1", answer.body["id"] in {kept["id"] for kept in stays.body["orders"]})
+    tour.check("the order is kept at Site1", answer.body["id"] in kept(tour, "Site1"))
     tour.say("Without Cheops: 422, or a change in the code of orders.")
+
+
+def kept(tour: Tour, site: str) -> set[str]:
+    """The ids of the orders that a site has taken."""
+    return {taken["id"] for taken in tour.ask(site, "orders", "/orders", show=False).body["orders"]}
 
 
 def following_from_elsewhere(tour: Tour) -> None:
@@ -180,11 +206,8 @@ def following_from_elsewhere(tour: Tour) -> None:
     scope = "{orders: Site2, catalog: Site3}"
     answer = tour.ask("Site1", "orders", "/orders", scope=scope, order=order("chocolate"))
     tour.check("chocolate is sold by Site3 alone", answer.status == 201 and answer.body["total"] == 2 * 260)
-    lines = tour.trace(answer.headers["x-request-id"], calls=2)
-    tour.check(
-        "asked at Site1, ordered at Site2, priced at Site3",
-        [line.rpartition(" to ")[2] for line in lines] == ["orders of Site2", "catalog of Site3"],
-    )
+    called = tour.trace(answer.headers["x-request-id"], calls=2)
+    tour.check("asked at Site1, ordered at Site2, priced at Site3", called == ["orders of Site2", "catalog of Site3"])
 
 
 def any_client(tour: Tour) -> None:
@@ -195,12 +218,90 @@ def any_client(tour: Tour) -> None:
     tour.check(
         "a client that can't set a header puts the scope into its URL", answer.headers["cheops-served-by"] == "Site2"
     )
-    cheops = str(Path(sys.executable).parent / "cheops")
-    command = [cheops, "run", "--scope", "{catalog: Site2}", "--", "curl", "-s", url + PRODUCTS]
-    tour.say(f"$ cheops run --scope '{{catalog: Site2}}' -- curl -s {url}{PRODUCTS}")
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    done = tour.cheops("run", "--scope", "{catalog: Site2}", "--", "curl", "-s", url + PRODUCTS)
     tour.say(f"{DIM}→{END} {brief(json.loads(done.stdout)) if done.stdout else done.stderr.strip()}")
     tour.check("curl, unchanged, has seen Site2's coffee", "coffee" in done.stdout)
+
+
+def a_plan(tour: Tour) -> None:
+    tour.title("A plan: what a scope would do, before anything is done")
+    before = kept(tour, "Site1"), kept(tour, "Site2")
+    scope = ("--scope", "{orders: Site2 ; Site1}")
+    done = tour.cheops("plan", "--site", "Site1", *scope, "--data", json.dumps(order("tea")), "POST", "/orders")
+    for line in (done.stdout or done.stderr).splitlines():
+        if not line.startswith("     "):  # the headers, which the command prints as well
+            tour.say(f"{DIM}│{END} {line}")
+    steps = [line.partition(" (")[0] for line in done.stdout.splitlines() if line[:1].isdigit()]
+    tour.check("Site2 would be asked, and Site1 if that can't", steps == ["1. Site2", "2. Site1"])
+    tour.check("nothing was ordered", before == (kept(tour, "Site1"), kept(tour, "Site2")))
+
+
+def otherwise(tour: Tour) -> None:
+    tour.title("Otherwise: a site is lost, and who has named another one doesn't notice")
+    for what in ("agent", "envoy", "app"):
+        tour.lab.kill("Site2", what)
+        tour.say(f"$ cheops lab kill Site2 {what}")
+    only = tour.ask("Site1", "orders", "/orders", scope="{orders: Site2}", order=order("tea"))
+    tour.check("503 for who insists on Site2", only.status == 503)
+    answer = tour.ask("Site1", "orders", "/orders", scope="{orders: Site2 ; Site1}", order=order("tea"))
+    tour.check("the order is made all the same, by Site1", answer.headers.get("cheops-served-by") == "Site1")
+    tour.check("and kept there", answer.status == 201 and answer.body["id"] in kept(tour, "Site1"))
+    tour.say("What a service calls by itself falls over as well; Site3 sells tea at 4.20:")
+    scope = "{orders: Site1, catalog: Site2 ; Site3}"
+    inner = tour.ask("Site1", "orders", "/orders", scope=scope, order=order("tea"))
+    called = tour.trace(inner.headers["x-request-id"], calls=2)
+    tour.check(
+        "orders of Site1 was answered by Site3's catalog",
+        inner.status == 201 and inner.body["total"] == 2 * 420 and called == ["orders of Site1", "catalog of Site3"],
+    )
+    tour.say("Without Cheops: an error, until Site2 is back or somebody has configured its users' applications anew.")
+    tell_the_sites(tour)
+    for what in ("app", "agent"):
+        tour.lab.restart("Site2", what)
+        tour.say(f"$ cheops lab restart Site2 {what}")
+    until(lambda: state(tour, "Site2") == "up", "Site1 finds Site2 up")
+    tour.check("Site1 finds Site2 up again", reads(tour, "{catalog: Site2}"))
+
+
+def tell_the_sites(tour: Tour) -> None:
+    until(lambda: state(tour, "Site2") == "down", "Site1 finds Site2 down")
+    done = tour.cheops("sites", "--site", "Site1")
+    for line in (done.stdout or done.stderr).splitlines():
+        tour.say(f"{DIM}│{END} {line}")
+    states = {row[0]: row[1] for row in map(str.split, done.stdout.splitlines()[1:])}
+    tour.check("Site1 knows it by now", states == {"Site1": "here", "Site2": "down", "Site3": "up"})
+
+
+def state(tour: Tour, peer: str) -> str:
+    """How Site1 finds a peer."""
+    sites = send(urllib.request.Request(tour.lab.site("Site1").admin + "/sites")).body
+    return str({each["site"]: each["state"] for each in sites["peers"]}[peer])
+
+
+def around(tour: Tour) -> None:
+    tour.title("Around: the nearest site that can, by the times that the sites measure")
+    tour.lab.kill("Site1", "catalog")
+    tour.say("$ cheops lab kill Site1 catalog")
+    for near, far, sku in (("Site2", "Site3", "coffee"), ("Site3", "Site2", "chocolate")):
+        for other, round_trip in ((near, "5ms"), (far, "120ms")):
+            tour.lab.delay("Site1", other, round_trip)
+            tour.say(f"$ cheops lab delay Site1 {other} {round_trip}")
+        until(lambda near=near: around_site1(tour) == ["Site1", near], f"Site1 finds {near} near", 40)
+        answer = tour.ask("Site1", "catalog", PRODUCTS, scope=NEAR)
+        served = answer.status == 200 and answer.headers.get("cheops-served-by") == near
+        tour.check(f"{near} has served it, with its {sku}", served and sku in {p["id"] for p in answer.body["data"]})
+    tour.say("Without Cheops: an error; or an application that measures, and knows every site.")
+    for other in ("Site2", "Site3"):
+        tour.lab.delay("Site1", other, "0ms")
+    tour.lab.restart("Site1", "catalog")
+    tour.say("$ cheops lab restart Site1 catalog")
+    tour.check("Site1's catalog is back", reads(tour))
+
+
+def around_site1(tour: Tour) -> list[str]:
+    """The sites that are near enough, as an answer tells them."""
+    told = tour.ask("Site1", "catalog", PRODUCTS, scope=NEAR, show=False).headers.get("cheops-around", "")
+    return [each.partition(";")[0].strip() for each in told.split(",")]
 
 
 def mistakes(tour: Tour) -> None:
@@ -261,6 +362,9 @@ STEPS = (
     sharing_in_a_workflow,
     following_from_elsewhere,
     any_client,
+    a_plan,
+    otherwise,
+    around,
     mistakes,
     broken_links,
     killed_processes,

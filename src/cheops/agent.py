@@ -46,6 +46,7 @@ log = structlog.get_logger("agent")
 HOUSEKEEPING_SECONDS = 10
 GATHER_SECONDS = 0.2  # in which several sites that come or go make one change
 FAREWELL_SECONDS = 3.0  # until a site that leaves has said so
+AGAIN_SECONDS = 5.0  # until what Envoy didn't take is tried again
 LOOK_SECONDS = 0.05  # between two looks at site.yaml
 
 
@@ -149,8 +150,11 @@ class Agent:
             await asyncio.sleep(FAREWELL_SECONDS if self._members.leaves else GATHER_SECONDS)
             self._members.changed.clear()
             async with self._changing:
-                if (site := self._members.site()) != self._site:
-                    await self._take_up(site)
+                site = self._members.site()
+                taken_up = site == self._site or await self._take_up(site)
+            if not taken_up:
+                await asyncio.sleep(AGAIN_SECONDS)
+                self._members.changed.set()
 
     def _now(self) -> Now:
         return Now(

@@ -312,9 +312,6 @@ def test_a_scope_may_be_written_in_many_ways(lab: Lab, text: str) -> None:
     [
         ("{things: Site1 & Site2}", "replication"),
         ("{things: Site1 % Site2}", "spans"),
-        ("{things: Site1 ; Site2}", "falling over"),
-        ("{things: Site2 || Site1}", "falling over"),
-        ("{things: around(Site1, 10ms)}", "distance"),
         ("Site1 & Site2", "replication"),
         ("{things: Site1, a: Site2 & Site3}", "replication"),  # also for a service that isn't asked yet
     ],

@@ -64,6 +64,7 @@ class Heart:
         self._want: set[str] = set()  # whose rolls to ask for
         self._owed: set[str] = set()  # who asked for ours
         self._want_again_at, self._changed_at = now, now
+        self._stood_still_at = -inf
         self._near: tuple[Near, ...] = ()
         self._near_at = -inf
         self._farewells = FAREWELLS
@@ -87,7 +88,7 @@ class Heart:
             for name in self._on_trial:
                 self._rounds.probe_soon(name, now, 0.0)
         unanswered = [name for name in self._waiting if now - self._peers[name].asked_at >= HEDGE]
-        chosen |= dict.fromkeys(self._rounds.out_of_turn(unanswered, now, len(self._others)))
+        chosen |= dict.fromkeys(self._rounds.out_of_turn(unanswered, now, len(self._others), self._is_up))
         return [self._probe(name, now, wall) for name in chosen if name in self._others]
 
     def receive(self, message: Message, *, sender: str, generation: int, now: float, wall: float) -> Message:
@@ -111,6 +112,7 @@ class Heart:
         if reply.sender.name != probe.peer:
             self.unanswered(probe, now, f"what answers at {probe.mesh} is {reply.sender.name}")
         elif probe.peer in self._others:
+            self._rounds.soon.pop(probe.peer, None)
             self._take(reply, now, is_reply=True)
             if probe.peer in self._others:
                 self._peer(probe.peer, now).measure(probe, now, reply, wall)
@@ -128,7 +130,8 @@ class Heart:
     def unanswered(self, probe: Probe, now: float, why: str) -> None:
         """The probe was lost, refused, or not answered within PATIENCE; `why` is told to people while it matters."""
         self._notice_standstill(now)
-        if probe.peer not in self._others:
+        departed = self.roll[self.me.name].departed  # then it is refused, rightly
+        if departed or probe.peer not in self._others or probe.at <= self._stood_still_at:
             return
         peer, large = self._peer(probe.peer, now), len(self._others) > FULL
         before, peer.why = peer.state, why
@@ -207,6 +210,9 @@ class Heart:
         self._waiting[name] = None
         return Probe(peer=name, mesh=self.roll[name].mesh, message=self._message(name, now, wall), at=now)
 
+    def _is_up(self, name: str) -> bool:
+        return self.state_of(name) is PeerState.UP
+
     def _is_gone(self, now: float) -> bool:
         """Whether this site has departed, and has said so to others."""
         mine = self.roll[self.me.name]
@@ -230,6 +236,8 @@ class Heart:
         if peer.state is not before:
             if before is PeerState.DOWN and len(self._others) > FULL:
                 self._rumours.add(Rumour(site=name, dead=False, age=0.0), now)
+                for other in self._down:  # who comes back seldom comes alone
+                    self._rounds.probe_soon(other, now, 0.0)
             self._became(name, peer, now, "its agent doesn't run" if peer.agent_away else "")
 
     def _became(self, name: str, peer: Peer, now: float, detail: str) -> None:
@@ -246,7 +254,7 @@ class Heart:
         if now - self.next_at < STOOD_STILL:
             return
         self._tell(now, Happening.STOOD_STILL, self.me.name, f"for {now - self.next_at:.1f} s")
-        self.next_at = now
+        self.next_at = self._stood_still_at = now
         self._waiting.clear()
         for peer in self._peers.values():
             peer.forgive(now)
@@ -321,8 +329,7 @@ class Heart:
     def _hear(self, rumour: Rumour, now: float) -> None:
         if rumour.site not in self._others or not self._rumours.add(rumour, now):
             return
-        alive = self.state_of(rumour.site) is PeerState.UP
-        if rumour.dead == alive:
+        if rumour.dead == self._is_up(rumour.site):
             self._rounds.probe_soon(rumour.site, now, SOON if rumour.dead else 1.0)
 
     # Members.

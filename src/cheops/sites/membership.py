@@ -77,7 +77,9 @@ class Membership:
 
     def complaints(self) -> list[str]:
         """What somebody should mend."""
-        refused = [f"peers refuse this site: {self.beating.refused}"] if self.beating.refused else []
+        refused = (
+            [f"peers refuse this site: {self.beating.refused}"] if self.beating.refused and not self.leaves else []
+        )
         return [*filter(None, [self._rolls.complaint]), *complaints(self._listed, self._roll(self._listed)), *refused]
 
     def _roll(self, listed: Site) -> Roll:

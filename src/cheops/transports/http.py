@@ -96,16 +96,13 @@ class HttpTransport:
         if reply.status == 200:
             return content
         if EXECUTED in reply.headers:
-            raise (AgentAway if _code(content) == AGENT_AWAY else SiteUnreachable)(
+            raise (AgentAway if _member(content, "code") == AGENT_AWAY else SiteUnreachable)(
                 f"the agent of {site} can't be asked: it answered {reply.status}",
                 site=site,
                 why=f"it answered {reply.status}",
             )
-        raise Refused(
-            f"the agent of {site} answered {reply.status}: {content[:200].decode(errors='replace')}",
-            site=site,
-            answer=reply.status,
-        )
+        said = _member(content, "detail") or content[:200].decode(errors="replace")
+        raise Refused(f"the agent of {site} answered {reply.status}: {said}", site=site, answer=reply.status)
 
     def _cluster(self, service: str, to: str) -> str:
         return local(service) if to == self._here else site(to)
@@ -115,10 +112,10 @@ def _unreachable(site: str, why: str) -> SiteUnreachable:
     return SiteUnreachable(f"the agent of {site} can't be asked: {why}", site=site, why=why)
 
 
-def _code(problem: bytes) -> str:
-    """The code of a problem document; "" if it has none."""
+def _member(problem: bytes, name: str) -> str:
+    """A member of a problem document; "" if it has none."""
     try:
-        return str(json.loads(problem)["code"])
+        return str(json.loads(problem)[name])
     except (ValueError, KeyError, TypeError):
         return ""
 
