@@ -28,7 +28,7 @@ class KeptFiles:
             os.utime(half, (self._clock(), self._clock()))
             os.fsync(file.fileno())
         half.replace(path)
-        _sync(self._folder)
+        sync_folder(self._folder)
 
     def recall(self, uuid: str) -> str | None:
         """The text, or None when it isn't kept (any more)."""
@@ -53,7 +53,7 @@ class KeptFiles:
         return self._folder / uuid
 
 
-def _sync(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
     """Until then a file's new name may be lost with the machine's power (fsync(2))."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:

@@ -11,6 +11,7 @@ import structlog
 
 from cheops.sites.making import LAST_NUMBER
 from cheops.sites.roll import Member, Remembered, Roll, Standing
+from cheops.stores.kept import sync_folder
 
 log = structlog.get_logger("sites")
 
@@ -114,3 +115,4 @@ def _write(path: Path, content: bytes) -> None:
         file.flush()
         os.fsync(file.fileno())
     half.replace(path)
+    sync_folder(path.parent)

@@ -70,7 +70,7 @@ class HttpTransport:
     async def recall(self, uuid: str, *, site: str) -> str | None:
         """The scope that the agent of `site` keeps under `uuid`. Raises SiteUnreachable."""
         try:
-            return (await self.ask(f"/kept/{uuid}", site=site)).decode()
+            return (await self.ask(f"/kept/{uuid}", site=site)).decode(errors="replace")
         except Refused as error:
             if error.members["answer"] == 404:
                 return None

@@ -37,6 +37,7 @@ from cheops.intercept.envoy.names import (
     site,
     typed,
 )
+from cheops.ports import HEARTBEAT
 
 Route = dict[str, Any]
 
@@ -60,22 +61,28 @@ def front_routes(of: Site, service: str) -> Route:
 
 def mesh_routes(of: Site) -> Route:
     """The route configuration of this site's end of the mesh: straight to the service, or to the agent."""
-    agent = _forward(
-        {"headers": [_is(SERVICE, AGENT_SERVICE)]},
-        {"cluster": AGENT_MESH},
-        request_headers_to_add=[
-            _add(PEER, "%DOWNSTREAM_PEER_URI_SAN%"),
-            _add(PEER_ISSUED, "%DOWNSTREAM_PEER_CERT_V_START(%s)%"),
-        ],
-        name="agent",
-        **_logged_as(AGENT_SERVICE),
-    )
+    agent = [
+        _agent_on_mesh({"path": HEARTBEAT}, {}),  # also of those who have departed, who hear of it there
+        _agent_on_mesh({"prefix": "/"}, _open_to(of, None)),
+    ]
     services = [
         _instance(of, name, _is(SERVICE, name), _open_to(of, front.open_to))
         for name, front in of.settings.services.items()
     ]
-    host = {"name": "all", "domains": ["*"], "routes": [*services, agent, _no_such_service(of)]}
+    host = {"name": "all", "domains": ["*"], "routes": [*services, *agent, _no_such_service(of)]}
     return _configuration("mesh", host)
+
+
+def _agent_on_mesh(match: dict[str, Any], filters: dict[str, Any]) -> Route:
+    said = {PEER: "%DOWNSTREAM_PEER_URI_SAN%", PEER_ISSUED: "%DOWNSTREAM_PEER_CERT_V_START(%s)%"}
+    return {
+        "match": {**match, "headers": [_is(SERVICE, AGENT_SERVICE)]},
+        "route": {"timeout": "0s", "idle_timeout": "0s", "cluster": AGENT_MESH},
+        "request_headers_to_add": [_add(name, value) for name, value in said.items()],
+        "typed_per_filter_config": filters,
+        "name": "agent",
+        **_logged_as(AGENT_SERVICE),
+    }
 
 
 def egress_routes(of: Site) -> Route:

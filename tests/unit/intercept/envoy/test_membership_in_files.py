@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from cheops.config import Address, Peer, Site
 from cheops.intercept.envoy.clusters import FEW, clusters
 from cheops.intercept.envoy.listeners import _INTERNAL, listeners
-from cheops.intercept.envoy.names import AGENT, AGENT_AWAY, AGENT_MESH, PLAN, VIA
+from cheops.intercept.envoy.names import AGENT, AGENT_AWAY, AGENT_MESH, AGENT_SERVICE, PLAN, SERVICE, VIA
 from cheops.intercept.envoy.routes import _open_to, front_routes, mesh_routes
 from cheops.ports import HEARTBEAT
 from values import OPENSTACK, PLAIN, SHOP, site_of
@@ -78,11 +78,13 @@ def test_who_may_call_a_service(gone: tuple[str, ...], open_to: tuple[str, ...] 
     assert {caller for caller in ("Site2", "Site3", "Site9") if decides(rbac, caller)} == may
 
 
-def test_the_mesh_keeps_the_departed_from_every_service_but_not_from_the_agent() -> None:
+def test_of_the_departed_the_mesh_lets_heartbeats_through_alone() -> None:
     """Who has departed is told so: its agent asks this one's."""
     (host,) = mesh_routes(departed("Site2"))["virtual_hosts"]
-    shut = {route["name"]: "cheops.peers" in route.get("typed_per_filter_config", {}) for route in host["routes"]}
-    assert shut == {"here": True, "agent": False, "no such service": False}
+    shut = [("cheops.peers" in route.get("typed_per_filter_config", {}), route["match"]) for route in host["routes"]]
+    agent = {"headers": [{"name": SERVICE, "string_match": {"exact": AGENT_SERVICE}}]}
+    assert [match for closed, match in shut if not closed] == [{"path": HEARTBEAT, **agent}, {"prefix": "/"}]
+    assert (True, {"prefix": "/", **agent}) in shut
 
 
 # Clusters.
