@@ -11,8 +11,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
 
-from bench.simulated import EPOCH, VERSION, Deployment, member, seed
+from bench.simulated import EPOCH, VERSION, Counts, Deployment, member, seed
 from cheops.sites.events import Event, Happening
+from cheops.sites.gossip import RUMOUR_SECONDS
 from cheops.sites.message import Message
 from cheops.sites.peer import Probe
 from cheops.sites.roll import Member, Roll
@@ -20,8 +21,9 @@ from cheops.sites.roll import Member, Roll
 PAGE = Path(__file__).parents[1] / "docs" / "scale.md"
 LOSS = 0.01
 LONGEST = 300.0  # virtual seconds that anything is waited for
+JOINERS = 3
 LOOK = 0.1  # seconds
-CUT_SECONDS = 20.0
+CUT_SECONDS = 15.0
 SETTLING = 3.0  # seconds left alone before anything is measured
 MOST_READ_BACK = 100  # sites up to which every message is read from its text
 
@@ -34,7 +36,7 @@ class Size:
     quiet: float
 
 
-THOROUGH = (Size(sites=10, quiet=3600), Size(sites=100, quiet=120), Size(sites=1000, quiet=20))
+THOROUGH = (Size(sites=10, quiet=1800), Size(sites=100, quiet=120), Size(sites=1000, quiet=15))
 QUICK = (Size(sites=10, quiet=20), Size(sites=50, quiet=10))
 
 
@@ -43,7 +45,6 @@ class Watch:
     """Who finds whom not to be up, and when sites found `watched` to be what."""
 
     not_up: set[tuple[str, str]] = field(default_factory=set)
-    happened: dict[tuple[str, Happening], int] = field(default_factory=dict)
     found: dict[tuple[Happening, str], dict[str, float]] = field(default_factory=dict)
     suspicions: int = 0
     downs: int = 0
@@ -90,7 +91,7 @@ class Sites:
 
     def __init__(self, sites: int, seed_number: int = 1) -> None:
         self.watch = Watch()
-        self.places = {f"Site{number}": _place(number) for number in range(1, sites + 3)}
+        self.places = {f"Site{number}": _place(number) for number in range(1, sites + JOINERS + 1)}
         self.deployment = Deployment(
             seed=seed_number,
             delay=self._delay,
@@ -114,8 +115,14 @@ class Sites:
                 raise TimeoutError(f"{len(self.members)} sites: not after {LONGEST:.0f} s")
             self.deployment.run(LOOK)
 
-    def join(self, number: int, via: Member) -> Member:
-        joiner = member(number)
+    def next_member(self, after: int = 0) -> Member:
+        """The site that joins next, or so many after it."""
+        return member(len(self.members) + 1 + after)
+
+    def join(self, via: Member) -> Member:
+        """Starts a new site, which knows of one other."""
+        joiner = self.next_member()
+        self.members.append(joiner)
         self.deployment.start(joiner, Roll.of(seed(via)))
         return joiner
 
@@ -139,70 +146,72 @@ def _acquaint(deployment: Deployment, members: Sequence[Member]) -> None:
 
 
 def measure(size: Size) -> Row:
-    """Everything at one size."""
-    found: dict[str, float] = {**_quiet(size), **_join_and_death(size), **_healing(size)}
+    """Everything at one size, one thing after the other among the same sites."""
+    sites = Sites(size.sites)
+    found: dict[str, float] = {**_quiet(sites, size.quiet), **_join(sites), **_healing(sites), **_death(sites)}
     return Row(size=size, **found)  # type: ignore[arg-type]
 
 
-def _quiet(size: Size) -> Mapping[str, float]:
-    sites = Sites(size.sites)
-    deployment, watch = sites.deployment, sites.watch
-    deployment.links.loss = LOSS
-    deployment.counts = type(deployment.counts)()
-    watch.suspicions = watch.downs = 0
-    deployment.run(size.quiet)
-    counts, site_seconds = deployment.counts, size.sites * size.quiet
+def _quiet(sites: Sites, seconds: float) -> Mapping[str, float]:
+    deployment, watch, before = sites.deployment, sites.watch, (sites.watch.suspicions, sites.watch.downs)
+    deployment.links.loss, deployment.counts = LOSS, Counts()
+    deployment.run(seconds)
+    counts, site_seconds = deployment.counts, len(sites.members) * seconds
+    deployment.links.loss, deployment.counts = 0.0, Counts()
+    deployment.run(SETTLING)
     return {
         "sent": counts.sent / site_seconds,
         "answered": counts.answered / site_seconds,
         "bytes": counts.bytes / site_seconds,
-        "most_got": max(counts.got.values()) / size.quiet,
-        "suspicions": watch.suspicions,
-        "downs": watch.downs,
+        "most_got": max(counts.got.values()) / seconds,
+        "suspicions": watch.suspicions - before[0],
+        "downs": watch.downs - before[1],
     }
 
 
-def _join_and_death(size: Size) -> Mapping[str, float]:
-    sites = Sites(size.sites)
-    started = sites.deployment.now
-    joiner = sites.join(size.sites + 1, via=sites.members[0])
-    hearts = [node.heart for node in sites.deployment.nodes.values()]
-    joined = sites.watch.found
-    everybody = len(hearts) - 1
-    sites.wait(lambda: len(joined.get((Happening.JOINED, joiner.name), ())) == everybody)
-    sites.wait(lambda: len(joined.get((Happening.UP, joiner.name), ())) == everybody)
-    died, victim = sites.deployment.now, sites.members[size.sites // 2].name
+def _join(sites: Sites) -> Mapping[str, float]:
+    started, others, found = sites.deployment.now, len(sites.deployment.nodes), sites.watch.found
+    joiner = sites.join(via=sites.members[0]).name
+    sites.wait(lambda: len(found.get((Happening.UP, joiner), ())) == others)
+    return {
+        "join_known": sites.watch.times(Happening.JOINED, joiner, started)[-1],
+        "join_up": sites.watch.times(Happening.UP, joiner, started)[-1],
+    }
+
+
+def _healing(sites: Sites) -> Mapping[str, float]:
+    """Two halves that hear nothing of each other, while a site joins each of them, are joined again."""
+    deployment, half = sites.deployment, len(sites.members) // 2
+    west, east = sites.members[:half], sites.members[half:]
+    sites.wait(lambda: not sites.watch.not_up)
+    joiners = sites.next_member(), sites.next_member(1)
+    sides = [one.name for one in (*west, joiners[0])], [one.name for one in (*east, joiners[1])]
+    cut = {pair for one in sides[0] for other in sides[1] for pair in ((one, other), (other, one))}
+    deployment.links.silent |= cut
+    sites.join(via=west[0])
+    sites.join(via=east[0])
+    deployment.run(CUT_SECONDS)
+    deployment.links.silent -= cut
+    healed, hearts = deployment.now, [node.heart for node in deployment.nodes.values()]
+    sites.wait(lambda: len({heart.roll.digest for heart in hearts}) == 1)
+    equal = deployment.now - healed
+    sites.wait(lambda: not sites.watch.not_up)
+    return {"healed_rolls": equal, "healed_up": deployment.now - healed}
+
+
+def _death(sites: Sites) -> Mapping[str, float]:
+    sites.deployment.run(RUMOUR_SECONDS)
+    sites.watch.found.clear()
+    died, others, victim = sites.deployment.now, len(sites.members) - 1, sites.members[len(sites.members) // 2].name
     sites.deployment.links.dark.add(victim)
-    sites.wait(lambda: len(joined.get((Happening.DOWN, victim), ())) == everybody)
+    sites.wait(lambda: len(sites.watch.found.get((Happening.DOWN, victim), ())) == others)
     down = sites.watch.times(Happening.DOWN, victim, died)
     return {
-        "join_known": sites.watch.times(Happening.JOINED, joiner.name, started)[-1],
-        "join_up": sites.watch.times(Happening.UP, joiner.name, started)[-1],
         "first_suspect": sites.watch.times(Happening.SUSPECT, victim, died)[0],
         "first_down": down[0],
         "half_down": down[len(down) // 2],
         "all_down": down[-1],
     }
-
-
-def _healing(size: Size) -> Mapping[str, float]:
-    """Two halves that hear nothing of each other, while a site joins each of them, are joined again."""
-    sites = Sites(size.sites)
-    deployment, half = sites.deployment, size.sites // 2
-    west = [one.name for one in sites.members[:half]] + [f"Site{size.sites + 1}"]
-    east = [one.name for one in sites.members[half:]] + [f"Site{size.sites + 2}"]
-    cut = {pair for one in west for other in east for pair in ((one, other), (other, one))}
-    deployment.links.silent |= cut
-    sites.join(size.sites + 1, via=sites.members[0])
-    sites.join(size.sites + 2, via=sites.members[half])
-    deployment.run(CUT_SECONDS)
-    deployment.links.silent -= cut
-    healed = deployment.now
-    hearts = [node.heart for node in deployment.nodes.values()]
-    sites.wait(lambda: len({heart.roll.digest for heart in hearts}) == 1)
-    equal = deployment.now - healed
-    sites.wait(lambda: not sites.watch.not_up)
-    return {"healed_rolls": equal, "healed_up": deployment.now - healed}
 
 
 LINES: Sequence[tuple[str, Callable[[Row], str]]] = (
@@ -215,12 +224,12 @@ LINES: Sequence[tuple[str, Callable[[Row], str]]] = (
     ("wrongly found down, times", lambda row: f"{row.downs}"),
     ("a join: all have heard of it, s", lambda row: f"{row.join_known:.1f}"),
     ("a join: all find the new site up, s", lambda row: f"{row.join_up:.1f}"),
+    ("two halves joined again: all rolls are equal, s", lambda row: f"{row.healed_rolls:.1f}"),
+    ("two halves joined again: all find all up, s", lambda row: f"{row.healed_up:.1f}"),
     ("a death: the first finds it suspect, s", lambda row: f"{row.first_suspect:.1f}"),
     ("a death: the first finds it down, s", lambda row: f"{row.first_down:.1f}"),
     ("a death: half find it down, s", lambda row: f"{row.half_down:.1f}"),
     ("a death: all find it down, s", lambda row: f"{row.all_down:.1f}"),
-    ("two halves joined again: all rolls are equal, s", lambda row: f"{row.healed_rolls:.1f}"),
-    ("two halves joined again: all find all up, s", lambda row: f"{row.healed_up:.1f}"),
 )
 
 HEAD = """\
@@ -237,10 +246,10 @@ runs none is. Bytes are those of the JSON texts, heartbeats and replies together
 top. Up to {MOST_READ_BACK} sites each message is also read back from its text; beyond, the receiver gets the
 same value. Links take 0.5 to 28 ms each way. The time that a site needs to compute is not simulated.
 
-**A join** begins when the new site starts; it knows of one other site. **A death** is a site that falls silent,
-so that nothing tells of it but time. In the last run the sites are cut into two halves for {CUT_SECONDS:.0f} s,
-and a site joins each half meanwhile; the clock starts when the cut ends. A site that has been down once is up
-again at its first answer.
+In the order of the rows, one thing is done after the other among the same sites. **A join** begins when the new
+site starts; it knows of one other site. **A death** is a site that falls silent, so that nothing tells of it
+but time. In the last run the sites are cut into two halves for {CUT_SECONDS:.0f} s, and a site joins each half
+meanwhile; the clock starts when the cut ends. A site that has been down once is up again at its first answer.
 
 Up to 16 peers a site asks each of them every second, so its load grows with their number. Beyond, it asks 8 of
 them in turn, up to 16 more that don't answer or that something was heard of, and one that is down: whatever

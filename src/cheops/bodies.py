@@ -1,10 +1,12 @@
-"""A request's body that may have to be sent again: what has been read is kept, up to a limit.
+"""Bodies that do more than pass: a request's that may have to be sent again, and a reply's whose end is noticed.
 
-Not promised beyond the limit: from there on nothing is kept, and `repeatable` says so.
+What has been read of a request's is kept, up to a limit. Not promised beyond it: from there on nothing is kept, and
+`repeatable` says so.
 """
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from typing import Any
 
 
 class KeptBody:
@@ -56,3 +58,31 @@ class KeptBody:
             self._reading.cancel()
             await asyncio.gather(self._reading, return_exceptions=True)
         await self._body.aclose()
+
+
+class Ending(AsyncGenerator[bytes, None]):
+    """A body; `ended` is called when it has ended, broken off or been closed, also if nobody has begun to read it: the
+    `finally` of a generator that was never begun isn't met.
+    """
+
+    def __init__(self, body: AsyncGenerator[bytes, None], ended: Callable[[], Awaitable[None]]) -> None:
+        self._body, self._ended = body, ended
+
+    async def asend(self, value: None) -> bytes:
+        try:
+            return await self._body.asend(value)
+        except BaseException:
+            await self.aclose()
+            raise
+
+    async def athrow(self, typ: Any, val: Any = None, tb: Any = None) -> bytes:
+        try:
+            return await self._body.athrow(typ, val, tb)
+        finally:
+            await self.aclose()
+
+    async def aclose(self) -> None:
+        try:
+            await self._body.aclose()
+        finally:
+            await self._ended()

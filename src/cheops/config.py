@@ -20,6 +20,7 @@ from cheops.errors import BadSettings
 
 OTLP_PORT = 4318  # of OTLP over HTTP, as its specification says
 OTLP_PATH = "/v1/traces"  # where spans go, below a collector's path
+DEPLOYMENT = r"^[a-z0-9.-]+$"
 UNIX_PATH_LIMIT = 107  # bytes: sun_path of unix(7), less the final NUL
 
 
@@ -32,6 +33,14 @@ class Address:
 
     def __str__(self) -> str:
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+    @property
+    def is_literal(self) -> bool:
+        """Whether the host is an IP address; 999.1.1.1 is a name, though hardly anybody's."""
+        try:
+            return bool(ipaddress.ip_address(self.host))
+        except ValueError:
+            return False
 
     @property
     def is_loopback(self) -> bool:
@@ -87,7 +96,7 @@ class Mesh(Document):
     listen: Listening
     advertise: Callable_ | None = None
     learn: bool = True
-    deployment: str = Field(pattern=r"^[a-z0-9.-]+$")
+    deployment: str = Field(pattern=DEPLOYMENT)
     certificate: Path = Path("tls/site.pem")
     key: Path = Path("tls/site.key")
     authority: Path = Path("tls/authority.pem")

@@ -6,12 +6,12 @@ to accept a connection; how long a service takes to answer is its own business, 
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import Sequence
 from contextlib import aclosing, suppress
 from dataclasses import dataclass, replace
 from enum import Enum, auto
 
-from cheops.bodies import KeptBody
+from cheops.bodies import Ending, KeptBody
 from cheops.errors import MaybeExecuted, NobodyCan, SiteUnreachable
 from cheops.intercept.envoy.names import EXECUTED
 from cheops.model import Reply, Request
@@ -103,16 +103,7 @@ class _FirstAble:
         except BaseException:
             await self._close()
             raise
-        return replace(reply, body=self._and_close(reply.body))
-
-    async def _and_close(self, body: AsyncGenerator[bytes, None]) -> AsyncGenerator[bytes, None]:
-        """The reply's body; a service may answer while it still reads."""
-        try:
-            async with aclosing(body):
-                async for chunk in body:
-                    yield chunk
-        finally:
-            await self._close()
+        return replace(reply, body=Ending(reply.body, self._close))  # a service may answer while it still reads
 
     async def _close(self) -> None:
         if self._body:
@@ -152,8 +143,10 @@ class _FirstAble:
         """The reply; None if it doesn't begin in time. Time is counted once the site has got the whole request."""
         if self._body:
             ended = asyncio.create_task(self._body.ended.wait())
-            await asyncio.wait((task, ended), return_when=asyncio.FIRST_COMPLETED)
-            ended.cancel()
+            try:
+                await asyncio.wait((task, ended), return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                ended.cancel()
         await asyncio.wait((task,), timeout=self._executor.patience.seconds)
         return await task if task.done() else None
 

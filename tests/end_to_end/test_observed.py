@@ -8,6 +8,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from cheops.lab.lab import Lab
+from cheops.lab.site import LabSite
 from end_to_end.asking import ask, wait_for
 from end_to_end.collector import Collector, Seen, collecting
 from end_to_end.raw import agent_says, call, raw_app, read_settings, settings_of, told, write_settings
@@ -44,6 +45,12 @@ def trace_to(endpoint: str, lab: Lab) -> None:
         path = settings_of(lab, site.name)
         write_settings(path, read_settings(path) | {"traces": {"endpoint": endpoint}})
         lab.restart(site.name, "agent")
+    for site in lab.sites:  # their Envoys have started anew
+        wait_for(lambda site=site: reaches_all(site), f"{site.name} reaches its peers")
+
+
+def reaches_all(site: LabSite) -> bool:
+    return all(peer["reachable"] for peer in ask(f"{site.admin}/site").json["peers"].values())
 
 
 # Metrics

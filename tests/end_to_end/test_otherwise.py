@@ -144,7 +144,7 @@ def test_a_body_arrives_whole_where_it_goes_in_the_end(lab: Lab, tmp_path: Path,
 
 @pytest.mark.parametrize("size", [0, 100_000, 64 * MB])
 def test_a_write_into_a_blackhole_is_executed_once_or_told(lab: Lab, size: int) -> None:
-    """Over a link that was open, nobody can say what arrived: 504. Else it is Site3 that executes it, whole."""
+    """Over a link that was open, nobody can say what arrived, now or later: 504. Else Site3 executes it, whole."""
     marked = mark()
     lab.blackhole("Site1", "Site2")
     answer = ask(lab, "Site2 ; Site3", marked, method="POST", body=b"x" * size)
@@ -154,7 +154,7 @@ def test_a_write_into_a_blackhole_is_executed_once_or_told(lab: Lab, size: int) 
     else:
         assert json.loads(answer.body)["sha256"] == hashlib.sha256(b"x" * size).hexdigest()
     lab.heal()
-    assert len(reached(lab, marked)) == (answer.status == 200)
+    assert reached(lab, marked) in ([["Site3/things"]] if answer.status == 200 else [[], ["Site2/things"]])
 
 
 def states(lab: Lab) -> dict[str, str]:

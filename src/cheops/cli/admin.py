@@ -45,23 +45,28 @@ class Admin:
             connection.request(method, path, body, {"Content-Type": "application/json"} if body else {})
             reply = connection.getresponse()
             content = reply.read()
-        except OSError as error:
-            raise AgentDoesntAnswer(
-                f"no agent answers at {self.address}: {error.strerror or error}",
-                hint="Name its admin address with --admin HOST:PORT, or a site of the lab with --site NAME.",
-            ) from error
+            return self._understood(reply.status, content)
+        except (OSError, http.client.HTTPException, ValueError) as error:
+            why = getattr(error, "strerror", None) or str(error) or type(error).__name__
+            hint = "Name its admin address with --admin HOST:PORT, or a site of the lab with --site NAME."
+            raise AgentDoesntAnswer(f"no agent answers at {self.address}: {why}", hint=hint) from error
         finally:
             connection.close()
-        if reply.status >= 400:
-            raise AgentRefuses(_detail(content) or f"the agent at {self.address} answered {reply.status}")
-        return json.loads(content)
+
+    def _understood(self, status: int, content: bytes) -> Any:
+        if status >= 400:
+            raise AgentRefuses(_detail(content) or f"the agent at {self.address} answered {status}")
+        found = json.loads(content)
+        if not isinstance(found, dict):
+            raise ValueError("what answers there isn't an agent")
+        return found
 
 
 def _detail(content: bytes) -> str:
     try:
         document = json.loads(content)
-        hint = document.get("hint")
-        return f"{document['detail']}\n{hint}" if hint else str(document["detail"])
+        detail, hint = document["detail"], document.get("hint")
+        return f"{detail}\n{hint}" if hint else str(detail)
     except (ValueError, KeyError, TypeError):
         return ""
 
@@ -105,7 +110,7 @@ def _admin(site: str | None, address: str | None, folder: Path) -> Admin:
         return Admin(address=_in_lab(site, folder))
     else:
         admin = Admin(address=_parsed(USUAL))
-    if site and (found := admin.get("/site")["site"]) != site:
+    if site and (found := admin.get("/site").get("site", "none")) != site:
         raise BadSettings(f"the agent at {admin.address} is that of {found}, not of {site}", hint="Ask it there.")
     return admin
 

@@ -3,6 +3,8 @@
 import http.client
 import json
 import sys
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
 from typing import IO, Any
 from urllib.parse import urlsplit
 
@@ -47,7 +49,8 @@ def plan(
     fronts = {word: entry["front"] for name, entry in services for word in (name, *entry["aliases"])}
     front, target = _front(path, _service_of(scope, service), fronts)
     sent = dict(_pair(header) for header in headers) | {"X-Scope": canonical(scope), "Cheops-Plan": "only"}
-    found = _ask(front, method.upper(), target, sent, _body(data))
+    with _body(data) as body:
+        found = _ask(front, method.upper(), target, sent, body)
     click.echo(json.dumps(found, indent=2, ensure_ascii=False) if as_json else _shown(found))
 
 
@@ -78,10 +81,15 @@ def _pair(header: str) -> tuple[str, str]:
     return name.strip(), value.strip()
 
 
-def _body(data: str | None) -> bytes | IO[bytes] | None:
+def _body(data: str | None) -> AbstractContextManager[bytes | IO[bytes] | None]:
     if data is None or not data.startswith("@"):
-        return data.encode() if data is not None else None
-    return sys.stdin.buffer if data == "@-" else click.open_file(data[1:], "rb")
+        return nullcontext(data.encode() if data is not None else None)
+    if data == "@-":
+        return nullcontext(sys.stdin.buffer)
+    try:
+        return Path(data[1:]).open("rb")
+    except OSError as error:
+        raise BadSettings(f"--data {data}: it can't be read: {error.strerror}") from error
 
 
 def _ask(front: str, method: str, target: str, headers: dict[str, str], body: bytes | IO[bytes] | None) -> Any:
@@ -92,12 +100,25 @@ def _ask(front: str, method: str, target: str, headers: dict[str, str], body: by
         content = reply.read()
     except OSError as error:
         raise AgentDoesntAnswer(f"no front answers at {front}: {error.strerror or error}") from error
+    except (http.client.HTTPException, ValueError) as error:
+        raise BadSettings(f"{method} {target} can't be asked at {front}: {error}", hint="Percent-encode it.") from error
     finally:
         connection.close()
-    document = json.loads(content)
-    if reply.status != 200:
-        raise AgentRefuses(document["detail"], hint=document.get("hint", ""))
-    return document
+    return _plan(front, reply.status, content)
+
+
+def _plan(front: str, status: int, content: bytes) -> Any:
+    """The plan in an answer. An application has errors of its own form, and a front may be of something else."""
+    try:
+        document = json.loads(content)
+    except ValueError:
+        document = None
+    if status == 200 and isinstance(document, dict) and "steps" in document:
+        return document
+    if isinstance(document, dict) and "detail" in document:
+        raise AgentRefuses(str(document["detail"]), hint=str(document.get("hint", "")))
+    said = content[:200].decode(errors="replace").strip()
+    raise AgentRefuses(f"{front} answered {status}, and no plan: {said}", hint="Is that the front of a service?")
 
 
 def _shown(found: dict[str, Any]) -> str:

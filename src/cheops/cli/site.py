@@ -4,6 +4,7 @@ import datetime
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import quote
 
 import click
 
@@ -125,7 +126,7 @@ def remove(name: str, force: bool, admin: Admin) -> None:
 
     To come back it needs a new certificate.
     """
-    click.echo(admin.post(f"/sites/{name}/remove", {"force": force})["done"])
+    click.echo(admin.post(f"/sites/{quote(name, safe='')}/remove", {"force": force})["done"])
 
 
 def _service(text: str) -> tuple[str, tuple[str, str]]:

@@ -9,6 +9,7 @@ import json
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 import structlog
 
@@ -22,6 +23,7 @@ from cheops.sites.message import decoded
 from cheops.sites.peer import Probe
 from cheops.sites.roll import Roll
 
+_LONGEST = 365 * 86_400e6  # a year in microseconds
 ASKED_ANEW = 1.0  # seconds for which a peer's answer about its distances is good
 _BAD = {Happening.SUSPECT, Happening.DOWN, Happening.CLASH, Happening.OUTDATED, Happening.STOOD_STILL, Happening.WIPED}
 log = structlog.get_logger("sites")
@@ -136,12 +138,19 @@ def distances_of(told: bytes) -> Distances:
     """The distances that a site tells. Raises ValueError."""
     try:
         found = {
-            str(site): RoundTrip(us=float(us), spread_us=float(spread), age=float(age))
+            str(site): RoundTrip(us=_measure(us), spread_us=_measure(spread), age=_measure(age))
             for site, (us, spread, age, *_) in json.loads(told).items()
         }
-    except (AttributeError, TypeError) as error:
+    except (AttributeError, TypeError, RecursionError) as error:
         raise ValueError(f"these are no distances: {told[:80]!r}") from error
     return Distances(of=found)
+
+
+def _measure(told: Any) -> float:
+    """A time of a year at most in any of the units: what a peer tells is never trusted to have the right form."""
+    if not isinstance(told, int | float) or isinstance(told, bool) or not 0 <= told < _LONGEST:
+        raise ValueError(f"{repr(told)[:80]} isn't a time")
+    return float(told)
 
 
 def _log(event: Event) -> None:

@@ -2,8 +2,10 @@
 
 from collections.abc import Iterator
 
-from cheops.config import Peer, Site, parse_address
-from cheops.sites.roll import Member, Roll
+from cheops.config import Address, Peer, Site, parse_address
+from cheops.sites.roll import Member, Roll, Standing
+
+_DEPARTED = {Standing.LEFT: "has left", Standing.REMOVED: "was removed"}
 
 
 def seeds_of(listed: Site) -> tuple[Member, ...]:
@@ -27,8 +29,17 @@ def _peers(listed: Site, roll: Roll) -> Iterator[tuple[str, Peer]]:
     heard = sorted(name for name, member in there.items() if not member.is_seed and listed.settings.mesh.learn)
     for name in dict.fromkeys([*known, *heard]):
         if name in there and name != listed.name:
-            mesh = known[name].mesh if name in known else parse_address(there[name].mesh)
-            yield name, Peer(number=there[name].number, mesh=mesh)
+            mesh = known[name].mesh if name in known else _address(there[name])
+            if mesh:
+                yield name, Peer(number=there[name].number, mesh=mesh)
+
+
+def _address(member: Member) -> Address | None:
+    """Where it says that its mesh listens; a peer's word is never trusted to have the right form."""
+    try:
+        return parse_address(member.mesh)
+    except ValueError:
+        return None
 
 
 def complaints(listed: Site, roll: Roll) -> list[str]:
@@ -36,14 +47,15 @@ def complaints(listed: Site, roll: Roll) -> list[str]:
     own, known = roll.get(listed.name), listed.settings.peers
     told = []
     if own and own.departed:
-        told.append(
-            f"{listed.name} is no member of the deployment: it {own.standing.value}; it needs a new certificate"
-        )
+        what = _DEPARTED[own.standing]
+        told.append(f"{listed.name} is no member of the deployment: it {what}; it needs a new certificate")
     for name, peer in known.items():
         member = roll.get(name)
         if member and member.departed:
             told.append(f"site.yaml lists {name}, which is no member any more ({member.standing.value}); take it out")
         elif member and member.number != peer.number:
             told.append(f"site.yaml gives {name} the number {peer.number}; it says itself that it has {member.number}")
+    odd = {name: member.mesh for name, member in roll.usable.items() if name not in known and not _address(member)}
+    told += [f"{name} isn't used: its mesh can't listen at '{mesh}'" for name, mesh in odd.items()]
     told += [f"{name} isn't used: its number is that of {holder}" for name, holder in roll.clashes.items()]
     return told

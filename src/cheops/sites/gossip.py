@@ -7,7 +7,8 @@ membership protocol", DSN 2002, section 4.1). What is missed all the same is fou
 
 from dataclasses import dataclass, field
 from heapq import nsmallest
-from math import ceil, log2
+from itertools import islice
+from math import ceil, inf, log2
 
 from cheops.sites.message import Rumour
 from cheops.sites.roll import Member
@@ -15,6 +16,7 @@ from cheops.sites.roll import Member
 MOST_NEWS = 8  # records in a message
 MOST_RUMOURS = 8  # in a message
 MOST_KEPT = 64  # pieces of news being spread at a time; more of them is a case for whole rolls
+MOST_HEARD = 256  # rumours kept at a time
 RUMOUR_SECONDS = 10.0  # for so long a rumour is of interest, and a second one like it isn't
 
 
@@ -48,34 +50,47 @@ class News:
 
 @dataclass
 class Rumours:
-    """Who was found dead or alive lately: by (name, dead), when that was, and how often it was told."""
+    """Who was found dead or alive lately, by (name, dead). `heard`: when that was; `spreading`: how often it was told,
+    in the order in which it is told next.
+    """
 
-    heard: dict[tuple[str, bool], tuple[float, int]] = field(default_factory=dict)
+    heard: dict[tuple[str, bool], float] = field(default_factory=dict)
+    spreading: dict[tuple[str, bool], int] = field(default_factory=dict)
+    swept_at: float = -inf
 
     def add(self, rumour: Rumour, now: float) -> bool:
-        """Takes up a rumour; False if it is too old, or one like it has been heard already."""
-        self._forget_old(now)
-        key = (rumour.site, rumour.dead)
-        if rumour.age >= RUMOUR_SECONDS or rumour.age < 0 or key in self.heard or len(self.heard) >= 4 * MOST_KEPT:
+        """Takes up a rumour; False if it is too old, one like it has been heard already, or there are too many."""
+        if len(self.heard) >= MOST_HEARD and now - self.swept_at >= 1:
+            self._forget_old(now)
+        key, fresh = (rumour.site, rumour.dead), 0 <= rumour.age < RUMOUR_SECONDS
+        if not fresh or self._is_known(key, now) or len(self.heard) >= MOST_HEARD:
             return False
-        self.heard.pop((rumour.site, not rumour.dead), None)
-        self.heard[key] = (now - rumour.age, 0)
+        for old in (key, (rumour.site, not rumour.dead)):
+            self.heard.pop(old, None)
+            self.spreading.pop(old, None)
+        self.heard[key], self.spreading[key] = now - rumour.age, 0
         return True
 
     def says_dead(self, name: str, now: float) -> bool:
         """Whether others found this peer dead lately."""
-        since, _ = self.heard.get((name, True), (now - RUMOUR_SECONDS, 0))
-        return now - since < RUMOUR_SECONDS
+        return self._is_known((name, True), now)
 
     def take(self, sites: int, now: float) -> tuple[Rumour, ...]:
-        """What goes into the next message: the least told first."""
-        self._forget_old(now)
-        fresh = [(key, entry) for key, entry in self.heard.items() if entry[1] < times_told(sites)]
-        chosen = nsmallest(MOST_RUMOURS, fresh, key=lambda item: item[1][1])
-        for key, (since, times) in chosen:
-            self.heard[key] = (since, times + 1)
-        return tuple(Rumour(site=name, dead=dead, age=now - since) for (name, dead), (since, _) in chosen)
+        """What goes into the next message: each in turn."""
+        if not self.spreading:
+            return ()
+        taken = []
+        for key in list(islice(self.spreading, MOST_RUMOURS)):
+            times = self.spreading.pop(key) + 1
+            if self._is_known(key, now):
+                taken.append(Rumour(site=key[0], dead=key[1], age=now - self.heard[key]))
+                if times < times_told(sites):
+                    self.spreading[key] = times
+        return tuple(taken)
+
+    def _is_known(self, key: tuple[str, bool], now: float) -> bool:
+        return now - self.heard.get(key, -inf) < RUMOUR_SECONDS
 
     def _forget_old(self, now: float) -> None:
-        for key in [key for key, (since, _) in self.heard.items() if now - since >= RUMOUR_SECONDS]:
-            del self.heard[key]
+        self.swept_at = now
+        self.heard = {key: since for key, since in self.heard.items() if now - since < RUMOUR_SECONDS}

@@ -88,7 +88,7 @@ class Heart:
             for name in self._on_trial:
                 self._rounds.probe_soon(name, now, 0.0)
         unanswered = [name for name in self._waiting if now - self._peers[name].asked_at >= HEDGE]
-        chosen |= dict.fromkeys(self._rounds.out_of_turn(unanswered, now, len(self._others)))
+        chosen |= dict.fromkeys(self._rounds.out_of_turn(unanswered, now, len(self._others), self._is_up))
         return [self._probe(name, now, wall) for name in chosen if name in self._others]
 
     def receive(self, message: Message, *, sender: str, generation: int, now: float, wall: float) -> Message:
@@ -195,8 +195,9 @@ class Heart:
         """Declares that a site is no member any more. Raises BadRequest if it can't be."""
         known = self.roll.get(name)
         if known is None or known.departed or name == self.me.name:
-            what = "this is the site itself" if name == self.me.name else "it is no member"
-            raise BadRequest(f"{name} can't be removed at {self.me.name}: {what}", hint="`cheops site leave` leaves.")
+            own = ("this is the site itself", "`cheops site leave` leaves.")
+            what, hint = own if name == self.me.name else ("it is no member", "`cheops sites` shows who is.")
+            raise BadRequest(f"{name} can't be removed at {self.me.name}: {what}", hint=hint)
         if known.is_seed:
             what = f"{name} can't be removed at {self.me.name}: its certificate hasn't been seen by any site yet"
             raise BadRequest(what, hint="Take it out of the peers in site.yaml.")
@@ -208,6 +209,9 @@ class Heart:
         self._peer(name, now).asked_at = now
         self._waiting[name] = None
         return Probe(peer=name, mesh=self.roll[name].mesh, message=self._message(name, now, wall), at=now)
+
+    def _is_up(self, name: str) -> bool:
+        return self.state_of(name) is PeerState.UP
 
     def _is_gone(self, now: float) -> bool:
         """Whether this site has departed, and has said so to others."""
@@ -232,6 +236,8 @@ class Heart:
         if peer.state is not before:
             if before is PeerState.DOWN and len(self._others) > FULL:
                 self._rumours.add(Rumour(site=name, dead=False, age=0.0), now)
+                for other in self._down:  # who comes back seldom comes alone
+                    self._rounds.probe_soon(other, now, 0.0)
             self._became(name, peer, now, "its agent doesn't run" if peer.agent_away else "")
 
     def _became(self, name: str, peer: Peer, now: float, detail: str) -> None:
@@ -323,8 +329,7 @@ class Heart:
     def _hear(self, rumour: Rumour, now: float) -> None:
         if rumour.site not in self._others or not self._rumours.add(rumour, now):
             return
-        alive = self.state_of(rumour.site) is PeerState.UP
-        if rumour.dead == alive:
+        if rumour.dead == self._is_up(rumour.site):
             self._rounds.probe_soon(rumour.site, now, SOON if rumour.dead else 1.0)
 
     # Members.

@@ -12,9 +12,9 @@ import tempfile
 import zlib
 from pathlib import Path
 
-from pydantic import ValidationError
+from pydantic import Field, TypeAdapter, ValidationError
 
-from cheops.config import SiteName, SiteNumber
+from cheops.config import DEPLOYMENT, SiteName, SiteNumber
 from cheops.documents import Document
 from cheops.errors import BadSettings
 from cheops.sites.certificates import issue, write_secret
@@ -30,7 +30,7 @@ class Invitation(Document):
 
     name: SiteName
     number: SiteNumber
-    deployment: str
+    deployment: str = Field(pattern=DEPLOYMENT)
     certificate: str
     key: str
     authority: str
@@ -69,6 +69,7 @@ def invite_site(
     deployment: Path, name: str, number: int | None, now: datetime.datetime, *, again: bool = False
 ) -> Invitation:
     """Puts a site on the deployment's list, and issues its certificate. Raises BadSettings."""
+    _check_name(name)
     with (
         admitted(deployment, name, number, None, now, again=again) as admission,
         tempfile.TemporaryDirectory(dir=deployment) as made,
@@ -84,6 +85,13 @@ def invite_site(
             authority=authority,
             sites=admission.others,
         )
+
+
+def _check_name(name: str) -> None:
+    try:
+        TypeAdapter(SiteName).validate_python(name)
+    except ValidationError as error:
+        raise BadSettings(f"'{name}' is no name of a site: {error.errors()[0]['ctx']['error']}") from error
 
 
 def join_site(invitation: Invitation, wanted: Wanted) -> Path:

@@ -73,12 +73,18 @@ class Membership:
     def site(self, listed: Site | None = None) -> Site:
         """The site with the peers that it has, or would have with another site.yaml."""
         listed = listed or self._listed
-        return with_members(listed, self._heart.roll.merged(*seeds_of(listed)))
+        return with_members(listed, self._roll(listed))
 
     def complaints(self) -> list[str]:
         """What somebody should mend."""
-        refused = [f"peers refuse this site: {self.beating.refused}"] if self.beating.refused else []
-        return [*filter(None, [self._rolls.complaint]), *complaints(self._listed, self._heart.roll), *refused]
+        refused = (
+            [f"peers refuse this site: {self.beating.refused}"] if self.beating.refused and not self.leaves else []
+        )
+        return [*filter(None, [self._rolls.complaint]), *complaints(self._listed, self._roll(self._listed)), *refused]
+
+    def _roll(self, listed: Site) -> Roll:
+        """What the sites say themselves, and what this site.yaml says of the others: one before it is forgotten."""
+        return Roll.of(*self._heart.roll.told, *seeds_of(listed), self._heart.roll[listed.name])
 
     def list_anew(self, listed: Site) -> None:
         """Another site.yaml is in force."""
@@ -103,7 +109,7 @@ class Membership:
 
     def remove(self, name: str, *, force: bool) -> None:
         """Declares that a site won't come back. Raises BadRequest."""
-        if not force:
+        if not force and name != self._listed.name and name in self._heart.roll.members:
             what = f"{name} hasn't left by itself"
             raise BadRequest(what, hint="If it won't come back, say --force; it will need a new certificate.")
         self._heart.remove(name, self._clocks.now())

@@ -73,9 +73,13 @@ class Rounds:
         up = self.up.take(EACH_ROUND, peers, lambda name: name in peers and name not in down)
         return [*up, *self.down.take(1, down, lambda name: name in peers and name in down)]
 
-    def out_of_turn(self, unanswered: list[str], now: float, count: int) -> list[str]:
-        """Who is probed besides: first who hasn't answered for a while, then who was to be probed soon."""
+    def out_of_turn(self, unanswered: list[str], now: float, count: int, is_up: Callable[[str], bool]) -> list[str]:
+        """Who is probed besides: who hasn't answered for a while, then who was to be probed soon, best first who may
+        have come back.
+        """
         ripe = [name for name, at in self.soon.items() if at <= now]
+        if count > FULL and len(ripe) > self.extra_left:
+            ripe.sort(key=is_up)
         wanted = list(dict.fromkeys([*unanswered, *ripe]))
         chosen = wanted if count <= FULL else wanted[: self.extra_left]
         self.extra_left -= len(chosen)

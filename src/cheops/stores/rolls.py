@@ -3,12 +3,13 @@
 import json
 import os
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import structlog
 
+from cheops.sites.making import LAST_NUMBER
 from cheops.sites.roll import Member, Remembered, Roll, Standing
 
 log = structlog.get_logger("sites")
@@ -25,10 +26,11 @@ class RollFile:
         """What is on disk; where nothing is, a new incarnation, which is then written down."""
         try:
             document = json.loads(self._path.read_text())
-            return Remembered(incarnation=str(document["incarnation"]), roll=Roll.of(*map(_member, document["sites"])))
+            members = [member for site in document["sites"] if (member := _member(site))]
+            return Remembered(incarnation=_text(document["incarnation"]), roll=Roll.of(*members))
         except FileNotFoundError:
             return self._begin()
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
             aside = self._path.with_suffix(".damaged")
             self._path.replace(aside)
             log.error("the roll of sites is damaged; the peers will tell it anew", moved=str(aside), detail=str(error))
@@ -51,8 +53,58 @@ class RollFile:
             log.error(self.complaint)
 
 
-def _member(document: dict[str, Any]) -> Member:
-    return Member(**{**document, "standing": Standing(document["standing"])})
+class RollInMemory:
+    """The twin of RollFile that forgets with its process."""
+
+    def __init__(self, new: Callable[[], str]) -> None:
+        self._new = new
+        self._remembered: Remembered | None = None
+        self.complaint = ""
+
+    def recall(self) -> Remembered:
+        if self._remembered is None:
+            self._remembered = Remembered(incarnation=self._new(), roll=Roll())
+        return self._remembered
+
+    def keep(self, remembered: Remembered) -> None:
+        self._remembered = replace(remembered, roll=Roll.of(*remembered.roll.told))
+
+
+def _member(document: dict[str, Any]) -> Member | None:
+    """The record. A newer version may have written more than this one knows: further fields are skipped, and so is a
+    record with a standing that isn't known, which the peers will tell anew.
+    """
+    if document["standing"] not in _STANDINGS:
+        return None
+    return Member(
+        name=_text(document["name"]),
+        number=_number(document["number"]),
+        mesh=_text(document["mesh"]),
+        generation=_whole(document["generation"]),
+        revision=_whole(document["revision"]),
+        standing=_STANDINGS[document["standing"]],
+    )
+
+
+_STANDINGS = {standing.value: standing for standing in Standing}
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"{value!r} isn't a text")
+    return value
+
+
+def _number(value: Any) -> int:
+    if not 1 <= _whole(value) <= LAST_NUMBER:
+        raise ValueError(f"{value!r} is no site number")
+    return int(value)
+
+
+def _whole(value: Any) -> int:
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise TypeError(f"{value!r} isn't a whole number")
+    return value
 
 
 def _write(path: Path, content: bytes) -> None:

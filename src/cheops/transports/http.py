@@ -6,11 +6,13 @@ Bytes in, bytes out: nothing is decompressed, re-quoted, redirected or held. Not
 import json
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
+from functools import partial
 from pathlib import Path
 
 import aiohttp
 from yarl import URL
 
+from cheops.bodies import Ending
 from cheops.errors import AgentAway, BadRequest, Refused, SiteUnreachable
 from cheops.intercept.envoy.names import AGENT_AWAY, AGENT_SERVICE, EXECUTED, PATH, SERVICE, TO, local, site
 from cheops.model import Headers, Reply, Request
@@ -62,7 +64,8 @@ class HttpTransport:
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
             what = f"the Envoy of {self._here} broke off a request to '{request.service}' of {site}: {error}"
             raise SiteUnreachable(what, site=site, executed="unknown") from error
-        return Reply(status=reply.status, headers=_from_wire(reply.raw_headers), body=_body(reply, site))
+        content = Ending(_body(reply, site), partial(_release, reply))
+        return Reply(status=reply.status, headers=_from_wire(reply.raw_headers), body=content)
 
     async def recall(self, uuid: str, *, site: str) -> str | None:
         """The scope that the agent of `site` keeps under `uuid`. Raises SiteUnreachable."""
@@ -82,7 +85,9 @@ class HttpTransport:
         headers = {TO: to, SERVICE: AGENT_SERVICE, PATH: path, "Host": "mesh"}
         method, timeout = "GET" if body is None else "POST", aiohttp.ClientTimeout(total=seconds)
         try:
-            async with self._session.request(method, _URL, headers=headers, data=body, timeout=timeout) as reply:
+            async with self._session.request(
+                method, _URL, headers=headers, data=body, timeout=timeout, allow_redirects=False
+            ) as reply:
                 content = await reply.read()
         except TimeoutError as error:
             raise _unreachable(site, f"it didn't answer in {seconds:g} s") from error
@@ -91,16 +96,13 @@ class HttpTransport:
         if reply.status == 200:
             return content
         if EXECUTED in reply.headers:
-            raise (AgentAway if _code(content) == AGENT_AWAY else SiteUnreachable)(
+            raise (AgentAway if _member(content, "code") == AGENT_AWAY else SiteUnreachable)(
                 f"the agent of {site} can't be asked: it answered {reply.status}",
                 site=site,
                 why=f"it answered {reply.status}",
             )
-        raise Refused(
-            f"the agent of {site} answered {reply.status}: {content[:200].decode(errors='replace')}",
-            site=site,
-            answer=reply.status,
-        )
+        said = _member(content, "detail") or content[:200].decode(errors="replace")
+        raise Refused(f"the agent of {site} answered {reply.status}: {said}", site=site, answer=reply.status)
 
     def _cluster(self, service: str, to: str) -> str:
         return local(service) if to == self._here else site(to)
@@ -110,10 +112,10 @@ def _unreachable(site: str, why: str) -> SiteUnreachable:
     return SiteUnreachable(f"the agent of {site} can't be asked: {why}", site=site, why=why)
 
 
-def _code(problem: bytes) -> str:
-    """The code of a problem document; "" if it has none."""
+def _member(problem: bytes, name: str) -> str:
+    """A member of a problem document; "" if it has none."""
     try:
-        return str(json.loads(problem)["code"])
+        return str(json.loads(problem)[name])
     except (ValueError, KeyError, TypeError):
         return ""
 
@@ -163,5 +165,8 @@ async def _body(reply: aiohttp.ClientResponse, site: str) -> AsyncGenerator[byte
             yield chunk
     except (aiohttp.ClientError, OSError) as error:
         raise SiteUnreachable(f"{site} broke off in the middle of its reply: {error}", site=site) from error
-    finally:
-        reply.release() if reply.content.at_eof() else reply.close()
+
+
+async def _release(reply: aiohttp.ClientResponse) -> None:
+    """Gives the connection back if it can be used again."""
+    reply.release() if reply.content.at_eof() else reply.close()

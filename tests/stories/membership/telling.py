@@ -5,7 +5,7 @@ They happen on a virtual clock, on which every site's Heart runs over simulated 
     sites NAME…                   sites that list each other in site.yaml, each started within the same second
     wait SECONDS
     kill SITE · start SITE        its agent and Envoy end (connections are refused); it comes back with its data
-    wipe SITE                     it comes back without them
+    wipe SITE                     it comes back without them, and knows of one other site
     stop agent of SITE · start agent of SITE      its Envoy goes on
     blackhole SITE [SITE]         nothing gets from or to a site, or between two, and nobody is told; `heal` ends it
     cut SITE SITE                 the same as a blackhole between two
@@ -114,7 +114,8 @@ class Membership:
 
     def _wipe(self, name: str) -> None:
         self.deployment.kill(self._known(name))
-        self._begin(name, incarnation="2")
+        known = next(one for other, one in self._members.items() if other != name)
+        self._begin(name, incarnation="2", knows=Roll.of(seed(known)))
 
     def _blackhole(self, name: str, other: str = "") -> None:
         if other:

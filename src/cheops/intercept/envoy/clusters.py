@@ -92,8 +92,7 @@ def socket(address: Address) -> dict[str, Any]:
 
 
 def _kind(address: Address) -> dict[str, Any]:
-    literal = address.host.replace(".", "").isdigit() or ":" in address.host
-    return {"type": "STATIC"} if literal else {"type": "STRICT_DNS", "dns_lookup_family": "ALL"}
+    return {"type": "STATIC"} if address.is_literal else {"type": "STRICT_DNS", "dns_lookup_family": "ALL"}
 
 
 def _peer(of: Site, name: str, mesh: Address) -> Cluster:

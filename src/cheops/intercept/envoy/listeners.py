@@ -45,7 +45,9 @@ def _front(of: Site, service: str, address: Address) -> Listener:
 _NOBODY_INTERNAL = {"cidr_ranges": [{"address_prefix": "255.255.255.255", "prefix_len": 32}]}
 # What only Cheops and Envoy may say. Cheops-Via comes from another front if a backend is one, and must be seen;
 # Cheops-Plan is the client's. RE2 has no look-ahead.
-_INTERNAL = r"x-envoy-.*|cheops-([^vp].*|v[^i].*|vi[^a].*|via.+|p[^l].*|pl[^a].*|pla[^n].*|plan.+)"
+_NOT_VIA = r"v([^i].*|i([^a].*|a.+)?)?"
+_NOT_PLAN = r"p([^l].*|l([^a].*|a([^n].*|n.+)?)?)?"
+_INTERNAL = rf"x-envoy-.*|cheops-([^vp].*|{_NOT_VIA}|{_NOT_PLAN})?"
 _STRIP = {
     "name": "envoy.http.early_header_mutation.header_mutation",
     "typed_config": typed(

@@ -363,3 +363,12 @@ def test_many_scopes_are_remembered_only_so_far() -> None:
     for end in range(2500):
         assert worker.choose(request("compute", x_scope=f"{{compute: Site{end}}}")).to
     assert worker.choose(request("compute", x_scope="{compute: Site2}")).to == "site/Site2"
+
+
+@pytest.mark.parametrize("value", ["only", "", "anything"])
+@pytest.mark.parametrize("scope", ["{compute: Site2}", "{compute: Site1}", "{compute: Site2 ; Site1}", None])
+def test_who_asks_for_a_plan_asks_the_agent_and_with_what_was_said(value: str, scope: str | None) -> None:
+    said = (*([("x-scope", scope)] if scope else []), ("cheops-plan", value))
+    chosen = choose(*said, target="/~scope/Site2/v2/x")
+    assert (chosen.to, chosen.request.target) == ("agent", b"/~scope/Site2/v2/x")
+    assert chosen.request.headers == headers_of(said)
