@@ -66,7 +66,7 @@ def normal(text: str) -> str:
 
 
 def transcript(done: Done) -> str:
-    return f"$ {done.command}\n{done.output.rstrip()}\n"
+    return f"$ {done.command}\n" + (f"{done.output.rstrip()}\n" if done.output else "")
 
 
 def differing(page: str, transcripts: dict[str, str]) -> list[str]:
