@@ -10,10 +10,13 @@ from typing import Any
 
 
 class KeptBody:
-    """The body of one request; `limit` is in bytes. Any number of readers, one after the other, get it whole."""
+    """The body of one request; `limit` is in bytes, and so is its `length`, if that is known.
 
-    def __init__(self, body: AsyncGenerator[bytes, None], limit: int) -> None:
-        self._body, self._limit, self._size = body, limit, 0
+    Any number of readers, one after the other, get it whole.
+    """
+
+    def __init__(self, body: AsyncGenerator[bytes, None], limit: int, length: int | None = None) -> None:
+        self._body, self._limit, self._length, self._size = body, limit, length, 0
         self._chunks: list[bytes] = []
         self._dropped = 0  # chunks before the first of them
         self._reading: asyncio.Task[None] | None = None
@@ -24,6 +27,11 @@ class KeptBody:
     def repeatable(self) -> bool:
         """Whether all that has been read so far is kept."""
         return self._size <= self._limit
+
+    @property
+    def all_read(self) -> bool:
+        """Whether a reader has got all of it; of a known length that may be before its end is seen."""
+        return self.ended.is_set() or (self._length is not None and self._size >= self._length)
 
     async def again(self) -> AsyncGenerator[bytes, None]:
         """The whole body, from its beginning. Whoever read it before gets no more."""

@@ -93,7 +93,9 @@ class _FirstAble:
     def __init__(self, executor: Executor, plan: Plan, sendings: Sequence[Sending]) -> None:
         request = sendings[0].request
         self._executor, self._plan, self._sendings = executor, plan, sendings
-        self._body = KeptBody(request.body, executor.patience.keep_bytes) if request.body else None
+        lengths = [int(value) for value in request.values(b"content-length")]
+        length = lengths[0] if lengths else None
+        self._body = KeptBody(request.body, executor.patience.keep_bytes, length) if request.body else None
         self._safe = request.method in SAFE
         self._tried: list[tuple[str, str]] = []
 
@@ -157,7 +159,7 @@ class _FirstAble:
         if reply.status not in (502, 503, 504):
             return Came.ANSWER
         # Who refuses before it has the whole request hasn't executed it.
-        return Came.NOT_EXECUTED if self._body and not self._body.ended.is_set() else Came.UNABLE
+        return Came.NOT_EXECUTED if self._body and not self._body.all_read else Came.UNABLE
 
     def _note(self, sending: Sending, came: Came, word: str) -> Came:
         self._tried.append((sending.site, word))
