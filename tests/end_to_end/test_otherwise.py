@@ -210,24 +210,23 @@ def test_what_a_site_said_last_of_its_distances_is_used_with_its_age(lab: Lab) -
     ask(lab, "around(Site2, 3s)")
     lab.cut("Site1", "Site2")
 
-    def said_last() -> Answer | None:
-        answer = ask(lab, "around(Site2, 3s)")
-        return answer if "Site2;ms=0.0;age=0." not in answer.values("cheops-around")[0] else None
-
-    answer = wait_for(said_last, "it is used")
-    assert answer
-    assert {"Site2", "Site3"} <= set(near(answer))
-    assert served_by(answer) in (["Site3"], ["Site1"])
+    wait_for(lambda: states(lab)["Site2"] == "down", "Site1 finds Site2 down")
+    answer = ask(lab, "around(Site2, 3s)")
+    assert "Site2" not in near(answer)
+    assert "Site3" in near(answer)
+    (told,) = answer.values("cheops-around")
+    assert min(float(each.partition("age=")[2]) for each in told.split(",")) > 1  # seconds: it was down for longer
 
 
 def test_nobody_is_near_enough(lab: Lab) -> None:
+    ask(lab, "around(Site2, 3s)")
     lab.cut("Site1", "Site2")
-    lab.cut("Site3", "Site2")
-    wait_for(lambda: problem_of(ask(lab, "around(Site2, 1us)")) is not None, "nobody is")
-
-
-def problem_of(answer: Answer) -> str | None:
-    return str(json.loads(answer.body)["code"]) if answer.status == 503 else None
+    wait_for(lambda: states(lab)["Site2"] == "down", "Site1 finds Site2 down")
+    found = problem(ask(lab, "around(Site2, 1us)"), 503)
+    assert found["code"] == "nobody-near"
+    assert found["nearest"][0]["site"] == "Site2"
+    assert "Site2 0.0ms (down)" in found["detail"]
+    assert served_by(ask(lab, "around(Site2, 1us) ; Site3")) == ["Site3"]
 
 
 # Plans

@@ -12,10 +12,15 @@ _LISTED = 5  # in the message that none is near
 
 
 def near(place: Around, view: View) -> tuple[Near, ...]:
-    """The sites that qualify, nearest first. Raises CantSay when nothing is known of the centre's distances."""
-    distances = _distances(place, view)
+    """The sites that qualify, nearest first: near by what the centre says, and up as far as this site knows.
+
+    Raises CantSay when nothing is known of the centre's distances.
+    """
+    found = _by_distance(_distances(place, view))
     return tuple(
-        Near(site=site, round_trip=trip) for site, trip in _by_distance(distances) if trip.us <= place.within_us
+        Near(site=site, round_trip=trip)
+        for site, trip in found
+        if trip.us <= place.within_us and not _is_down(site, view)
     )
 
 
@@ -32,10 +37,14 @@ def first_able(
 ) -> Plan:
     """The sites in their order, each once; those that are known to be down come last, in case they are back."""
     once = list(dict.fromkeys(sites))
-    down = [site for site in once if site in view.peers and view.peers[site].state is PeerState.DOWN]
+    down = [site for site in once if _is_down(site, view)]
     ordered = [*(site for site in once if site not in down), *down]
     choices = [Forward(service=service, site=site, resolved=resolved.decided(service, site)) for site in ordered]
     return Plan(step=FirstAble(choices=tuple(choices)), kind=kind, near=near)
+
+
+def _is_down(site: str, view: View) -> bool:
+    return site in view.peers and view.peers[site].state is PeerState.DOWN
 
 
 def _distances(place: Around, view: View) -> Distances:
@@ -61,9 +70,12 @@ def _by_distance(distances: Distances) -> list[tuple[str, RoundTrip]]:
 
 def _nobody(place: Around, view: View) -> NobodyNear:
     nearest = _by_distance(_distances(place, view))[:_LISTED]
-    times = ", ".join(f"{site} {trip.us / 1000:.1f}ms" for site, trip in nearest) or "none is up"
+    times = ", ".join(
+        f"{site} {trip.us / 1000:.1f}ms{' (down)' if _is_down(site, view) else ''}" for site, trip in nearest
+    )
+    limit = duration_text(place.within_us)
     return NobodyNear(
-        f"no site that is up is within {duration_text(place.within_us)} of {place.centre}; the nearest: {times}",
+        f"no site that is up is within {limit} of {place.centre}; the nearest: {times or 'none'}",
         hint=f"Allow more time than {canonical(place)}, or write what to do otherwise: {canonical(place)} ; Site1.",
         nearest=[{"site": site, "ms": round(trip.us / 1000, 3), "age": round(trip.age, 1)} for site, trip in nearest],
     )

@@ -72,9 +72,11 @@ def test_the_age_of_a_time_is_that_of_the_answer_too() -> None:
     assert [near.round_trip.age for near in found.near] == [31.0, 31.0]
 
 
-def test_a_near_site_that_is_down_for_us_comes_last() -> None:
+def test_a_near_site_that_is_down_for_us_is_not_meant() -> None:
     view = replace(far("Site2", Site2=0, Site3=1_000), peers=seen(Site2="down").peers)
-    assert sites(plan("{orders: around(Site2, 10ms)}", view)) == ["Site3", "Site2"]
+    assert sites(plan("{orders: around(Site2, 10ms)}", view)) == ["Site3"]
+    with pytest.raises(NobodyNear, match=r"the nearest: Site2 0\.0ms \(down\), Site3 1\.0ms"):
+        plan("{orders: around(Site2, 1us)}", view)
 
 
 def test_a_site_that_has_left_is_not_meant() -> None:
