@@ -23,7 +23,7 @@ LOSS = 0.01
 LONGEST = 300.0  # virtual seconds that anything is waited for
 JOINERS = 3
 LOOK = 0.1  # seconds
-CUT_SECONDS = 15.0
+CUT_SECONDS = 10.0
 SETTLING = 3.0  # seconds left alone before anything is measured
 MOST_READ_BACK = 100  # sites up to which every message is read from its text
 
@@ -36,7 +36,7 @@ class Size:
     quiet: float
 
 
-THOROUGH = (Size(sites=10, quiet=1800), Size(sites=100, quiet=120), Size(sites=1000, quiet=15))
+THOROUGH = (Size(sites=10, quiet=1200), Size(sites=100, quiet=60), Size(sites=1000, quiet=10))
 QUICK = (Size(sites=10, quiet=20), Size(sites=50, quiet=10))
 
 
@@ -78,6 +78,7 @@ class Row:
     downs: int
     join_known: float
     join_up: float
+    joiner_up: float
     first_suspect: float
     first_down: float
     half_down: float
@@ -173,7 +174,9 @@ def _join(sites: Sites) -> Mapping[str, float]:
     started, others, found = sites.deployment.now, len(sites.deployment.nodes), sites.watch.found
     joiner = sites.join(via=sites.members[0]).name
     sites.wait(lambda: len(found.get((Happening.UP, joiner), ())) == others)
+    sites.wait(lambda: not sites.watch.not_up)
     return {
+        "joiner_up": sites.deployment.now - started,
         "join_known": sites.watch.times(Happening.JOINED, joiner, started)[-1],
         "join_up": sites.watch.times(Happening.UP, joiner, started)[-1],
     }
@@ -183,7 +186,6 @@ def _healing(sites: Sites) -> Mapping[str, float]:
     """Two halves that hear nothing of each other, while a site joins each of them, are joined again."""
     deployment, half = sites.deployment, len(sites.members) // 2
     west, east = sites.members[:half], sites.members[half:]
-    sites.wait(lambda: not sites.watch.not_up)
     joiners = sites.next_member(), sites.next_member(1)
     sides = [one.name for one in (*west, joiners[0])], [one.name for one in (*east, joiners[1])]
     cut = {pair for one in sides[0] for other in sides[1] for pair in ((one, other), (other, one))}
@@ -224,6 +226,7 @@ LINES: Sequence[tuple[str, Callable[[Row], str]]] = (
     ("wrongly found down, times", lambda row: f"{row.downs}"),
     ("a join: all have heard of it, s", lambda row: f"{row.join_known:.1f}"),
     ("a join: all find the new site up, s", lambda row: f"{row.join_up:.1f}"),
+    ("a join: the new site finds all up, s", lambda row: f"{row.joiner_up:.1f}"),
     ("two halves joined again: all rolls are equal, s", lambda row: f"{row.healed_rolls:.1f}"),
     ("two halves joined again: all find all up, s", lambda row: f"{row.healed_up:.1f}"),
     ("a death: the first finds it suspect, s", lambda row: f"{row.first_suspect:.1f}"),
@@ -257,8 +260,8 @@ their number, at most 25 a second, and as many come in. What one site finds, the
 and ask for themselves. This is SWIM (Das, Gupta, Motivala, "SWIM: scalable weakly-consistent infection-style
 process group membership protocol", DSN 2002), but for two things: nobody is believed dead because others say
 so, so there is nothing to refute; and a new or suspected site is asked by every other one itself. That one site
-is then asked by all for some seconds; a new one by 100 a second. A site's first probe of any given peer may
-take (sites / 8) s, when nothing was heard of it.
+is then asked by all for some seconds; a new one by 100 a second. A site that starts asks up to 100 more
+a second, until it knows all. A peer of which nothing is heard is asked every (sites / 8) s.
 """
 
 

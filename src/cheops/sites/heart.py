@@ -83,7 +83,7 @@ class Heart:
         if self._is_gone(now):
             return []
         chosen: dict[str, None] = {}
-        if self._rounds.begins(now):
+        if self._rounds.begins(now, len(self._others)):
             chosen |= dict.fromkeys(self._rounds.in_turn(self._others, self._down))
             for name in self._on_trial:
                 self._rounds.probe_soon(name, now, 0.0)

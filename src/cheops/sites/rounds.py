@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 FULL = 16  # peers
 EACH_ROUND = 8
 EXTRA = 16  # a round
+EXTRA_AT_START = 100  # a round, so that a site that starts soon knows all: of a thousand, after some 15 s
 SHORTEST_ROUND, LONGEST_ROUND = 0.9, 1.0  # seconds; a beat is never later than a second after the last
 
 Chance = Callable[[], float]
@@ -46,10 +47,12 @@ class Rounds:
     next_round: float
     soon: dict[str, float] = field(default_factory=dict)
     extra_left: int = EXTRA
+    started: float = field(init=False)
     up: Turn = field(init=False)
     down: Turn = field(init=False)
 
     def __post_init__(self) -> None:
+        self.started = self.next_round
         self.up, self.down = Turn(self.chance), Turn(self.chance)
 
     def probe_soon(self, name: str, now: float, within: float) -> None:
@@ -57,13 +60,14 @@ class Rounds:
         at = now + within * self.chance()
         self.soon[name] = min(at, self.soon.get(name, at))
 
-    def begins(self, now: float) -> bool:
-        """Whether a round begins now; then the next is set."""
+    def begins(self, now: float, count: int) -> bool:
+        """Whether a round begins now, among so many peers; then the next is set."""
         if now < self.next_round:
             return False
         length = SHORTEST_ROUND + (LONGEST_ROUND - SHORTEST_ROUND) * self.chance()
         self.next_round = now + length if now > self.next_round + length else self.next_round + length
-        self.extra_left = EXTRA
+        starting = now - self.started < 1.5 * count / EXTRA_AT_START
+        self.extra_left = EXTRA_AT_START if starting else EXTRA
         return True
 
     def in_turn(self, peers: Collection[str], down: Collection[str]) -> list[str]:
@@ -77,6 +81,8 @@ class Rounds:
         """Who is probed besides: who hasn't answered for a while, then who was to be probed soon, best first who may
         have come back.
         """
+        if count > FULL and self.extra_left <= 0:
+            return []
         ripe = [name for name, at in self.soon.items() if at <= now]
         if count > FULL and len(ripe) > self.extra_left:
             ripe.sort(key=is_up)

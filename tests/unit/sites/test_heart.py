@@ -15,7 +15,7 @@ from cheops.sites.heart import Heart
 from cheops.sites.message import MOST_BYTES, MOST_TOLD, Message, Near, Rumour, decoded
 from cheops.sites.peer import Probe
 from cheops.sites.roll import Member, Roll, Standing
-from cheops.sites.rounds import EACH_ROUND, EXTRA, FULL
+from cheops.sites.rounds import EACH_ROUND, EXTRA, EXTRA_AT_START, FULL
 
 WALL = 1_790_000_000.0
 
@@ -81,7 +81,9 @@ def test_who_doesnt_answer_is_asked_again_at_once() -> None:
 
 def test_the_load_of_a_site_does_not_grow_with_their_number() -> None:
     site = heart(*(member(number) for number in range(2, 300)))
-    sent = beats(site, 9.5)
+    starting = beats(site, 6.0)
+    assert len(starting) <= 7 * (EACH_ROUND + EXTRA_AT_START + 1)
+    sent = beats(site, 9.5, start=site.next_at)
     assert len(sent) <= 11 * (EACH_ROUND + EXTRA + 1)
 
 
