@@ -84,7 +84,8 @@ def _site_name(name: str) -> str:
 Callable_ = Annotated[Address, BeforeValidator(parse_address), PlainSerializer(str)]
 Listening = Annotated[Callable_, AfterValidator(_listens)]
 SiteName = Annotated[str, AfterValidator(_site_name)]
-SiteNumber = Annotated[int, Field(ge=1, le=1023)]
+LAST_NUMBER = 1023  # of a site: ten bits of a request id
+SiteNumber = Annotated[int, Field(ge=1, le=LAST_NUMBER)]
 
 
 class Mesh(Document):

@@ -1,17 +1,18 @@
 """How commands reach a site's agent: its admin API, by --admin, by the name of a lab's site, or where it usually is."""
 
 import functools
-import http.client
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from cheops.config import Address, parse_address
 from cheops.errors import BadSettings, CheopsError, Fault
+
+if TYPE_CHECKING:
+    from cheops.config import Address
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 USUAL = "127.0.0.1:7480"
@@ -29,7 +30,7 @@ class AgentRefuses(CheopsError):
 class Admin:
     """The admin API of a site."""
 
-    address: Address
+    address: "Address"
 
     def get(self, path: str) -> Any:
         """What it answers, as a JSON document. Raises AgentDoesntAnswer, AgentRefuses."""
@@ -40,6 +41,8 @@ class Admin:
         return self._ask("POST", path, json.dumps(document or {}).encode())
 
     def _ask(self, method: str, path: str, body: bytes | None) -> Any:
+        import http.client
+
         connection = http.client.HTTPConnection(self.address.host, self.address.port, timeout=30)
         try:
             connection.request(method, path, body, {"Content-Type": "application/json"} if body else {})
@@ -115,13 +118,15 @@ def _admin(site: str | None, address: str | None, folder: Path) -> Admin:
     return admin
 
 
-def _in_lab(site: str, folder: Path) -> Address:
+def _in_lab(site: str, folder: Path) -> "Address":
     from cheops.lab.lab import Lab
 
     return _parsed(Lab.at(folder).site(site).admin.removeprefix("http://"))
 
 
-def _parsed(address: str) -> Address:
+def _parsed(address: str) -> "Address":
+    from cheops.config import parse_address
+
     try:
         return parse_address(address.removeprefix("http://").rstrip("/"))
     except ValueError as error:

@@ -1,6 +1,5 @@
 """`cheops plan`: what a site would do with a request, and nothing sent."""
 
-import http.client
 import json
 import sys
 from contextlib import AbstractContextManager, nullcontext
@@ -93,6 +92,8 @@ def _body(data: str | None) -> AbstractContextManager[bytes | IO[bytes] | None]:
 
 
 def _ask(front: str, method: str, target: str, headers: dict[str, str], body: bytes | IO[bytes] | None) -> Any:
+    import http.client
+
     connection = http.client.HTTPConnection(front, timeout=30)
     try:
         connection.request(method, target, body, headers)

@@ -16,7 +16,7 @@ import yaml
 from pydantic import Field
 
 from cheops.applications import Application
-from cheops.config import Callable_, Settings, SiteName, SiteNumber
+from cheops.config import LAST_NUMBER, Callable_, Settings, SiteName, SiteNumber
 from cheops.documents import Document, parse_document, read_document
 from cheops.errors import BadSettings
 from cheops.sites.certificates import Authority, issue, make_authority, read_authority
@@ -25,7 +25,6 @@ DEFAULT_DEPLOYMENT = "cheops"
 MESH_PORT = 7443
 ADMIN_PORT = 7480
 SITE_YAML = "site.yaml"
-LAST_NUMBER = 1023  # of a site: ten bits of a request id
 
 
 class KnownSite(Document):

@@ -9,7 +9,7 @@ from typing import Any
 
 import structlog
 
-from cheops.sites.making import LAST_NUMBER
+from cheops.config import LAST_NUMBER
 from cheops.sites.roll import Member, Remembered, Roll, Standing
 from cheops.stores.kept import sync_folder
 
