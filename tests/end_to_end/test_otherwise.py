@@ -142,7 +142,7 @@ def test_a_body_arrives_whole_where_it_goes_in_the_end(lab: Lab, tmp_path: Path,
     assert (told["bytes"], told["sha256"]) == (len(content), hashlib.sha256(content).hexdigest())
 
 
-@pytest.mark.parametrize("size", [0, 100_000, 64 * MB])
+@pytest.mark.parametrize("size", [0, 100_000, MB])
 def test_a_write_into_a_blackhole_is_executed_once_or_told(lab: Lab, size: int) -> None:
     """Over a link that was open, nobody can say what arrived, now or later: 504. Else Site3 executes it, whole."""
     marked = mark()
@@ -237,10 +237,8 @@ def test_w1_a_plan_is_shown_and_nothing_is_sent(lab: Lab) -> None:
     answer = ask(lab, "Site2 ; Site3", "Cheops-Plan: only", marked, method="POST", body=b"x", target=b"/echo?a=%2f")
     plan = json.loads(answer.body)
     assert (answer.status, plan["collaboration"]) == (200, "otherwise")
-    assert [(step["site"], step["request"]["method"], step["request"]["target"]) for step in plan["steps"]] == [
-        ("Site2", "POST", "/echo?a=%2f"),
-        ("Site3", "POST", "/echo?a=%2f"),
-    ]
+    asked = {step["site"]: (step["request"]["method"], step["request"]["target"]) for step in plan["steps"]}
+    assert asked == dict.fromkeys(("Site2", "Site3"), ("POST", "/echo?a=%2f"))
     assert reached(lab, marked) == []
 
 
