@@ -21,7 +21,7 @@ from cheops.lab.layout import ENVOY_LOGS, Place, peers_of
 from cheops.lab.processes import Processes, kill, read_running
 from cheops.lab.waiting import Hope, answer, last_lines
 from cheops.sites.invitation import invite_site, join_site
-from cheops.sites.making import Wanted, make_site
+from cheops.sites.making import KnownSite, Wanted, make_site
 
 READY_SECONDS = 60.0
 
@@ -111,8 +111,17 @@ class LabSite:
 
     def make(self, deployment: Path, places: list[Place], now: datetime.datetime) -> None:
         """Makes site.yaml and the certificate. Raises BadSettings."""
+        made = make_site(self._wanted(deployment, peers_of(self._place, places)), now)
+        read_site(made.settings)  # a mistake is told now, not in the log of an agent
+
+    def join(self, deployment: Path, now: datetime.datetime) -> None:
+        """Lets the site in, as `cheops site invite` and `cheops site join` do. Raises BadSettings."""
+        invitation = invite_site(deployment, self.name, self._place.number, now)
+        read_site(join_site(invitation, self._wanted(deployment, None)))
+
+    def _wanted(self, deployment: Path, peers: dict[str, KnownSite] | None) -> Wanted:
         place = self._place
-        wanted = Wanted(
+        return Wanted(
             name=place.name,
             folder=place.folder,
             deployment=deployment,
@@ -121,27 +130,9 @@ class LabSite:
             services=place.services,
             application=self._app.description,
             number=place.number,
-            peers=peers_of(place, places),
+            peers=peers,
             workers=1,
         )
-        made = make_site(wanted, now)
-        read_site(made.settings)  # a mistake is told now, not in the log of an agent
-
-    def join(self, deployment: Path, now: datetime.datetime) -> None:
-        """Lets the site in, as `cheops site invite` and `cheops site join` do. Raises BadSettings."""
-        invitation = invite_site(deployment, self.name, self._place.number, now)
-        place = self._place
-        wanted = Wanted(
-            name=place.name,
-            folder=place.folder,
-            deployment=deployment,
-            mesh=place.mesh,
-            admin=place.admin,
-            services=place.services,
-            application=self._app.description,
-            workers=1,
-        )
-        read_site(join_site(invitation, wanted))
 
     def start_agent(self) -> None:
         command = (self._values["python"], "-m", "cheops", "agent", "--config", str(self._place.settings))

@@ -110,7 +110,9 @@ def test_an_around_that_finds_nobody_leaves_it_to_the_others() -> None:
 
 
 def test_a_shown_plan_has_the_exact_requests_and_no_secrets() -> None:
-    asked = request("orders", "/orders?a=%2f", "POST", x_scope="{orders: Site2 ; Site1}", x_auth_token="s3cret")
+    asked = request(
+        "orders", "/orders?a=%2f", "POST", x_scope="{orders: Site2 ; Site1}", x_auth_token="s3cret", x_api_key="s3cret"
+    )
     view = replace(seen(Site2="down"), distances=far("Site1", Site1=0).distances)
     found = plan("{orders: Site2 ; around(Site1, 5ms)}", view)
     shown = show(found, [asked, asked], view)
