@@ -195,6 +195,7 @@ class Agent:
     async def _read_again(self) -> None:
         try:
             listed = read_site(self._path)
+            self._check_restart(listed)
         except CheopsError as error:
             self._complain(error)
             return
@@ -214,11 +215,14 @@ class Agent:
         self._complaint = f"the changed settings aren't in force: {error.detail}"
         log.error("the changed settings aren't in force", detail=error.detail)
 
-    async def _change_to(self, site: Site) -> None:
-        fixed = _needs_restart(self._site, site)
+    def _check_restart(self, listed: Site) -> None:
+        """Raises BadSettings for settings that only a restart can change."""
+        fixed = _needs_restart(self._site, listed)
         self._needs_restart = f"needs a restart to take effect: {', '.join(fixed)}" if fixed else ""
         if fixed:
             raise BadSettings(f"{', '.join(fixed)} can't change while the agent runs", hint="Restart the agent.")
+
+    async def _change_to(self, site: Site) -> None:
         await self._envoy.apply(site)
         self._site, self._complaint = site, ""
         self._pipeline = replace(
