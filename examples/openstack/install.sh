@@ -35,9 +35,12 @@ echo "Installing OpenStack into $venv …"
 build=$(mktemp -d)
 trap 'rm -rf "$build"' EXIT
 cp -R "$here/doubles" "$build"
+pip() { "$venv/bin/pip" --quiet --disable-pip-version-check "$@"; }
+# pip keeps what it builds for every Python of a version, but uWSGI works only with the one that it was built for.
 {
-    "$venv/bin/pip" install --quiet --disable-pip-version-check --requirement "$here/pins.txt" &&
-        "$venv/bin/pip" install --quiet --disable-pip-version-check --no-deps "$build/doubles" &&
-        "$venv/bin/pip" check
+    pip install --no-cache-dir "$(grep -i '^uwsgi==' "$here/pins.txt")" &&
+    pip install --requirement "$here/pins.txt" &&
+        pip install --no-deps "$build/doubles" &&
+        pip check
 } >"$2/pip.log" 2>&1 || { grep -v ^WARNING "$2/pip.log" | tail -n 20; exit 1; }
 echo "$state" >"$venv/.installed"
