@@ -39,7 +39,7 @@ pip() { "$venv/bin/pip" --quiet --disable-pip-version-check "$@"; }
 # pip keeps what it builds for every Python of a version, but uWSGI works only with the one that it was built for.
 {
     pip install --no-cache-dir "$(grep -i '^uwsgi==' "$here/pins.txt")" &&
-    pip install --requirement "$here/pins.txt" &&
+        pip install --requirement "$here/pins.txt" &&
         pip install --no-deps "$build/doubles" &&
         pip check
 } >"$2/pip.log" 2>&1 || { grep -v ^WARNING "$2/pip.log" | tail -n 20; exit 1; }
