@@ -5,6 +5,7 @@ import random
 import time
 from pathlib import Path
 from typing import Any
+from urllib.request import urlopen
 
 from api import Api, Refused
 
@@ -81,6 +82,11 @@ class Bed:
     def find_server(self, site: str, name: str) -> dict[str, Any]:
         [found] = self.servers(site, name)
         return found
+
+    def reaches(self, here: str, there: str) -> bool:
+        """Whether the Envoy of one site finds that of another well."""
+        with urlopen(self.lab.site(here).admin + "/site", timeout=10) as reply:
+            return bool(json.load(reply)["peers"][there]["reachable"])
 
     def settled(self, site: str, name: str, seconds: float = 120) -> dict[str, Any]:
         """A server once it runs or has failed."""

@@ -176,6 +176,7 @@ def stopped(tour: Tour) -> None:
     tour.check(f"it came within {slowest} ms; the client as a whole took {done.seconds:.1f} s", slowest <= 2000)
     tour.check("Site1 lists its own servers", tour.openstack("server list -f value -c Name").status == 0)
     tour.bed.lab.restart("Site2", "agent")
+    until(lambda: tour.bed.reaches("Site1", "Site2"), "Site1 reaches Site2")
     done = tour.console.run("openstack server list --scope '{Nova: Site2}' -f value -c Name")
     tour.check("started again, Site2 answers", "its-vm" in done.output, done.output)
 
