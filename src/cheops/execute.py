@@ -15,7 +15,6 @@ from cheops.bodies import Ending, KeptBody
 from cheops.errors import MaybeExecuted, NobodyCan, SiteUnreachable
 from cheops.intercept.envoy.names import EXECUTED
 from cheops.model import Reply, Request
-from cheops.plan import Plan
 from cheops.ports import KeptScopes, Transport
 
 _EXECUTED = EXECUTED.encode()
@@ -73,13 +72,13 @@ class Executor:
     kept: KeptScopes
     patience: Patience
 
-    async def execute(self, plan: Plan, sendings: Sequence[Sending]) -> Reply:
-        """The reply to a request; `sendings` are the plan's forwards. Raises what the transport and the store raise,
+    async def execute(self, sendings: Sequence[Sending]) -> Reply:
+        """The reply to a request; `sendings` are its plan's forwards. Raises what the transport and the store raise,
         NobodyCan if none of the choices takes it, and MaybeExecuted.
         """
         if len(sendings) == 1:
             return await self._send(sendings[0])
-        return await _FirstAble(self, plan, sendings).reply()
+        return await _FirstAble(self, sendings).reply()
 
     async def _send(self, sending: Sending) -> Reply:
         if sending.keep:
@@ -90,9 +89,9 @@ class Executor:
 class _FirstAble:
     """One request that goes to the first of several sites that can."""
 
-    def __init__(self, executor: Executor, plan: Plan, sendings: Sequence[Sending]) -> None:
+    def __init__(self, executor: Executor, sendings: Sequence[Sending]) -> None:
         request = sendings[0].request
-        self._executor, self._plan, self._sendings = executor, plan, sendings
+        self._executor, self._sendings = executor, sendings
         lengths = [int(value) for value in request.values(b"content-length")]
         length = lengths[0] if lengths else None
         self._body = KeptBody(request.body, executor.patience.keep_bytes, length) if request.body else None

@@ -63,7 +63,7 @@ class Pipeline:
                 hint="Write it as {service: Site}.",
             )
         executor = Executor(transport=self.transport, kept=_Kept(self.kept, self.view.site), patience=self.patience)
-        return _with_near(await executor.execute(plan, self._sendings(plan, carried)), plan)
+        return _with_near(await executor.execute(self._sendings(plan, carried)), plan)
 
     async def _plan(self, carried: Carried) -> Plan:
         """The plan. Of one site, the same words for the same service always mean the same: it is remembered."""

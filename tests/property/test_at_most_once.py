@@ -13,8 +13,7 @@ import pytest
 
 from cheops.errors import CheopsError, MaybeExecuted, NobodyCan, SiteUnreachable
 from cheops.execute import Executor, Patience, Sending
-from cheops.model import Reply, Request, Resolved
-from cheops.plan import FirstAble, Forward, Plan
+from cheops.model import Reply, Request
 from cheops.stores.kept import KeptInMemory
 from values import whole
 
@@ -114,14 +113,12 @@ async def chunks(body: list[bytes]) -> AsyncGenerator[bytes, None]:
 
 async def ask(sites: Sites, method: str, body: list[bytes] | None) -> tuple[int, bytes]:
     """The status and the body of the answer. Raises CheopsError."""
-    resolved = Resolved.to({})
-    plan = Plan(step=FirstAble(choices=tuple(Forward(service="s", site=site, resolved=resolved) for site in SITES)))
     sent = chunks(body) if body is not None else None
     length = ((b"content-length", str(len(b"".join(body))).encode()),) if body is not None else ()
     request = Request(service="s", method=method, target=b"/", headers=length, body=sent)
     patience = Patience(keep_bytes=KEPT, seconds=0.01)
     executor = Executor(transport=sites, kept=KeptInMemory(lambda: 0.0), patience=patience)
-    reply = await executor.execute(plan, [Sending(site=site, request=request) for site in SITES])
+    reply = await executor.execute([Sending(site=site, request=request) for site in SITES])
     async with aclosing(reply.body):
         return reply.status, await whole(reply.body)
 

@@ -74,6 +74,20 @@ def _detail(content: bytes) -> str:
         return ""
 
 
+def in_folder(command: Command) -> Command:
+    """Adds the option --dir; the command gets `folder`, that of the lab."""
+    return click.option(
+        "--dir",
+        "folder",
+        type=click.Path(path_type=Path, file_okay=False),
+        envvar="CHEOPS_LAB",
+        default=Path(".lab"),
+        show_default=True,
+        show_envvar=True,
+        help="The folder of the lab.",
+    )(command)
+
+
 def at_a_site(command: Command) -> Command:
     """Adds the options --site, --admin and --dir; the command gets `admin`, an Admin."""
 
@@ -91,15 +105,7 @@ def at_a_site(command: Command) -> Command:
             show_envvar=True,
             help=f"The address of its admin API.  [default: {USUAL}]",
         ),
-        click.option(
-            "--dir",
-            "folder",
-            type=click.Path(path_type=Path, file_okay=False),
-            envvar="CHEOPS_LAB",
-            default=Path(".lab"),
-            show_envvar=True,
-            help="The folder of the lab.  [default: .lab]",
-        ),
+        in_folder,
     )
     for option in reversed(options):
         option(with_admin)

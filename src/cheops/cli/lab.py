@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from cheops.cli.admin import in_folder
 from cheops.cli.tables import table
 
 if TYPE_CHECKING:
@@ -21,19 +22,6 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 @click.group("lab")
 def lab_commands() -> None:
     """Run several sites on this machine, and cut the links between them."""
-
-
-def _folder(command: Command) -> Command:
-    return click.option(
-        "--dir",
-        "folder",
-        type=click.Path(path_type=Path, file_okay=False),
-        envvar="CHEOPS_LAB",
-        default=Path(".lab"),
-        show_default=True,
-        show_envvar=True,
-        help="The folder of the lab.",
-    )(command)
 
 
 _as_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
@@ -52,7 +40,7 @@ def _lab(folder: Path) -> "Lab":
     "--app", default="shop", show_default=True, help="An example, or a folder with application.yaml and lab.yaml."
 )
 @click.option("--net", default="127.0.34", show_default=True, help="The sites' addresses: NET.1, NET.2, …")
-@_folder
+@in_folder
 @_as_json
 def up(sites: int, app: str, net: str, folder: Path, as_json: bool) -> None:
     """Start the sites, and wait until all is ready.
@@ -94,7 +82,7 @@ def _tour(lab: "Lab") -> Sequence[str]:
 
 
 @lab_commands.command()
-@_folder
+@in_folder
 @_as_json
 def status(folder: Path, as_json: bool) -> None:
     """Show what runs, by pid, and how the links are."""
@@ -128,7 +116,7 @@ def _way(way: dict[str, Any]) -> list[str]:
 @click.argument("one")
 @click.argument("other")
 @_oneway
-@_folder
+@in_folder
 def cut(one: str, other: str, oneway: bool, folder: Path) -> None:
     """Cut the link between two sites.
 
@@ -141,7 +129,7 @@ def cut(one: str, other: str, oneway: bool, folder: Path) -> None:
 @click.argument("one")
 @click.argument("other")
 @_oneway
-@_folder
+@in_folder
 def blackhole(one: str, other: str, oneway: bool, folder: Path) -> None:
     """Let what two sites send each other vanish."""
     _lab(folder).blackhole(one, other, oneway=oneway)
@@ -150,7 +138,7 @@ def blackhole(one: str, other: str, oneway: bool, folder: Path) -> None:
 @lab_commands.command()
 @click.argument("one", required=False)
 @click.argument("other", required=False)
-@_folder
+@in_folder
 def heal(one: str | None, other: str | None, folder: Path) -> None:
     """End what cut and blackhole did.
 
@@ -165,7 +153,7 @@ def heal(one: str | None, other: str | None, folder: Path) -> None:
 @click.argument("one")
 @click.argument("other")
 @click.argument("round_trip")
-@_folder
+@in_folder
 def delay(one: str, other: str, round_trip: str, folder: Path) -> None:
     """Let a round trip between two sites take time.
 
@@ -177,7 +165,7 @@ def delay(one: str, other: str, round_trip: str, folder: Path) -> None:
 @lab_commands.command()
 @click.argument("site")
 @click.argument("what", metavar="agent|envoy|app|NAME")
-@_folder
+@in_folder
 def kill(site: str, what: str, folder: Path) -> None:
     """Kill what runs on SITE, with SIGKILL.
 
@@ -193,7 +181,7 @@ def kill(site: str, what: str, folder: Path) -> None:
 @lab_commands.command()
 @click.argument("site")
 @click.argument("what", metavar="agent|envoy|app|NAME")
-@_folder
+@in_folder
 def restart(site: str, what: str, folder: Path) -> None:
     """Start what doesn't run, or end it and start it.
 
@@ -208,7 +196,7 @@ def restart(site: str, what: str, folder: Path) -> None:
 
 @lab_commands.command()
 @click.argument("site")
-@_folder
+@in_folder
 def wipe(site: str, folder: Path) -> None:
     """Take away what the agent of SITE keeps, and start it anew."""
     _lab(folder).wipe(site)
@@ -216,7 +204,7 @@ def wipe(site: str, folder: Path) -> None:
 
 
 @lab_commands.command()
-@_folder
+@in_folder
 def join(folder: Path) -> None:
     """Let one more site join.
 
@@ -230,7 +218,7 @@ def join(folder: Path) -> None:
 @click.argument("site")
 @click.argument("what", metavar="[agent|envoy|access|NAME]", required=False)
 @click.option("-n", "--lines", default=10, show_default=True, help="How many of the last lines.")
-@_folder
+@in_folder
 def logs(site: str, what: str | None, lines: int, folder: Path) -> None:
     """Print where the logs of SITE are, and how they end."""
     found = _lab(folder).site(site)
@@ -241,7 +229,7 @@ def logs(site: str, what: str | None, lines: int, folder: Path) -> None:
 
 
 @lab_commands.command()
-@_folder
+@in_folder
 def down(folder: Path) -> None:
     """End every process of the lab and remove its folder."""
     from cheops.lab.ending import end_lab
