@@ -126,6 +126,34 @@ class NotAMember(CheopsError):
     code, status, title, fault = "not-a-member", 403, "The site isn't a member of this deployment", Fault.PEER
 
 
+class StoreFailed(CheopsError):
+    """The store can't do it now: a full disk, a database that is away; `retry` of ours: it may later."""
+
+    code, status, title, retry = "store-failed", 503, "The store can't be used now", True
+
+
+class StoreTooNew(CheopsError):
+    """The store was written by a newer version of Cheops."""
+
+    code, title, fault = "store-too-new", "The store is of a newer version", Fault.CALLER
+
+
+class Taken(CheopsError):
+    """An operation of this name is there already: another agent of this site was faster."""
+
+    code, status, title, retry = "taken", 503, "Another agent was faster", True
+
+
+class BlobDamaged(CheopsError):
+    code, title, fault, retry = "blob-damaged", "A body isn't what it should be", Fault.PEER, True
+
+
+class CredentialsFailed(CheopsError):
+    """The site's own credentials for a service can't be had now."""
+
+    code, status, title, fault, retry = "credentials", 503, "The site's credentials can't be had", Fault.PEER, True
+
+
 class BadSettings(CheopsError):
     """A file of the user's that can't be used, or settings that contradict each other."""
 

@@ -1,0 +1,1 @@
+"""What is missing where (pure), and the loop that repairs it."""
