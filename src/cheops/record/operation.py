@@ -47,12 +47,14 @@ class Recorded:
     """A request as it is kept: it holds no credentials, no site's revisions and no site's own ids.
 
     In `target` (path and query), `headers` and JSON bodies, the rid stands where each site has an id of its own.
+    `secret`: it came with credentials, so it can't be executed without any.
     """
 
     method: str
     target: str
     headers: tuple[tuple[str, str], ...] = ()
     body: Body | None = None
+    secret: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -80,8 +82,8 @@ class Operation:
     record, "file" its content. `touches` are the fields of a merge, None means all. `repeats`: executing it twice is
     the same as once; `commutes`: with every other operation. `alone`: only who made the resource knows of it, so there
     is no other operation at the same time. `placement` is of births and PLACE; `leave` says what a site that holds it
-    no longer does with its copy: "keep" or "delete". `refers` are rids. `shares` says from which site a service is used
-    where the request is executed on a site that lacks something: {service: site}.
+    no longer does with its copy: "keep" or "delete". `refers` are rids. `shares` says where other services are
+    called while the request is executed, {service: location in scope-lang}: what the scope said of them.
     """
 
     rid: str
@@ -132,16 +134,19 @@ class State(Enum):
 
 
 FINAL = frozenset({State.DONE, State.DROPPED, State.SKIPPED})
+WITHDRAWN = "withdrawn"
+"""The code of an outcome of the author's own site, DROPPED: nobody has accepted the operation, and who asked knows."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Outcome:
     """What has come of an operation on `site`.
 
-    `version` counts up with each change, so that the newest report is known. `run` is when it was last executed, as
-    the place in the order of executions of this resource on this site: 0 if it never was. `status` is HTTP's, of the
-    service; `body` is the beginning of what it said, `media_type` its type. `local_id` is the site's id of what was
-    made. `code` says for machines why it waits or failed, and `why` in a sentence. `at` is in seconds since 1970.
+    `version` counts up with each change, so that the newest report is known; 0: the site hasn't reported yet. `run` is
+    when it was last executed, as the place in the order of executions of this resource on this site: 0 if it never was.
+    `status` is HTTP's, of the service; `body` is the beginning of what it said, `media_type` its type, `location` its
+    Location. `local_id` is the site's id of what was made. `code` says for machines why it waits or failed, and `why`
+    in a sentence. `at` is in seconds since 1970.
     """
 
     rid: str
@@ -154,6 +159,7 @@ class Outcome:
     status: int | None = None
     body: bytes = b""
     media_type: str = ""
+    location: str = ""
     local_id: str = ""
     code: str = ""
     why: str = ""
@@ -209,6 +215,7 @@ def _recorded(request: Recorded) -> dict[str, Any]:
         "method": request.method,
         "target": request.target,
         "headers": [list(pair) for pair in request.headers],
+        "secret": request.secret,
     }
     if request.body:
         inline = request.body.inline
@@ -260,6 +267,7 @@ def _read_recorded(told: Mapping[str, Any]) -> Recorded:
         target=str(told["target"]),
         headers=tuple((str(name), str(value)) for name, value in told.get("headers", ())),
         body=_read_body(body) if body else None,
+        secret=bool(told.get("secret", False)),
     )
 
 
@@ -288,6 +296,7 @@ def _read_outcome(told: Mapping[str, Any]) -> Outcome:
         status=None if status is None else int(status),
         body=base64.b64decode(told.get("body", ""), validate=True),
         media_type=str(told.get("media_type", "")),
+        location=str(told.get("location", "")),
         local_id=str(told.get("local_id", "")),
         code=str(told.get("code", "")),
         why=str(told.get("why", "")),
