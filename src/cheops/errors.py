@@ -120,10 +120,38 @@ class BadHeartbeat(CheopsError):
     code, status, title, fault = "bad-heartbeat", 400, "A heartbeat can't be understood", Fault.PEER
 
 
+class BadMessage(CheopsError):
+    """What another site's agent has sent can't be understood."""
+
+    code, status, title, fault = "bad-message", 400, "A message between agents can't be understood", Fault.PEER
+
+
 class NotAMember(CheopsError):
     """Who asks isn't the site it says it is, or isn't a member (any more)."""
 
     code, status, title, fault = "not-a-member", 403, "The site isn't a member of this deployment", Fault.PEER
+
+
+class NotThere(CheopsError):
+    code, status, title, fault = "not-there", 404, "The resource isn't there", Fault.CALLER
+
+
+class ReliedOn(CheopsError):
+    code, status, title, fault = "relied-on", 409, "Other resources rely on this one", Fault.CALLER
+
+
+class Subset(CheopsError):
+    """A write that names some of the sites that hold a resource."""
+
+    code, status, title, fault = "subset", 409, "The resource is held by other sites too", Fault.CALLER
+
+
+class NotReplicated(CheopsError):
+    code, status, title, fault = "not-replicated", 409, "The resource isn't replicated", Fault.CALLER
+
+
+class HolderUnreachable(CheopsError):
+    code, status, title, fault, retry = "holder-unreachable", 503, "A holder can't be reached", Fault.PEER, True
 
 
 class StoreFailed(CheopsError):

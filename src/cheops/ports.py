@@ -10,6 +10,8 @@ from cheops.record.stamp import Stamp
 
 HEARTBEAT = "/~cheops/heartbeat"  # what agents ask each other; Envoy doesn't log it
 DISTANCES = "/distances"
+LOG = "/log"
+HOLDERS = "/holders"
 
 
 class Transport(Protocol):
@@ -111,12 +113,12 @@ class Cursor:
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Changes:
     """What becomes durable in one step, or not at all. `due`: when (seconds since 1970) something is to be done for a
-    resource. `fresh` are operations of this site's own that must not be there yet.
+    resource; None: nothing any more. `fresh` are operations of this site's own that must not be there yet.
     """
 
     told: tuple[Told, ...] = ()
     summaries: tuple[Summary, ...] = ()
-    due: Mapping[str, float] = field(default_factory=dict)
+    due: Mapping[str, float | None] = field(default_factory=dict)
     cursor: Cursor | None = None
     fresh: frozenset[tuple[str, Dot]] = frozenset()
 
@@ -157,6 +159,8 @@ class LogStore(Protocol):
 
     store: str
     """Names this store; another one, also an empty one in its place, has another name."""
+    born: float
+    """When it was made, in seconds since 1970."""
 
     async def write(self, changes: Changes) -> None:
         """All of it or nothing. An operation that is there already is left as it is; an outcome takes the place of one

@@ -1,0 +1,34 @@
+"""Replication: `Site1 & Site2`, `Site1 &around(Site1, 10ms)`. Which sites a location of replicas stands for."""
+
+from cheops.errors import NotYet
+from cheops.model import View
+from cheops.plan.around import near
+from cheops.scope import Around, Location, Replicas, SiteName, Spread, canonical, parts_of
+
+
+def replicas_of(location: Location, view: View) -> tuple[str, ...] | None:
+    """The sites of a location that means a copy on each, in its order; None if it means something else.
+
+    Raises CantSay for an around whose distances aren't known, and NotYet for a nesting that isn't carried out.
+    """
+    match location:
+        case Replicas():
+            places = [_sites(place, view) for place in parts_of(location)]
+            return tuple(dict.fromkeys(site for sites in places for site in sites))
+        case Around(spread=Spread.EACH):
+            return _sites(location, view)
+        case _:
+            return None
+
+
+def _sites(place: Location, view: View) -> tuple[str, ...]:
+    match place:
+        case SiteName(name=name):
+            return (name,)
+        case Around():
+            return tuple(each.site for each in near(place, view))
+        case _:
+            raise NotYet(
+                f"'{canonical(place)}' as one of several replicas isn't carried out yet",
+                hint="Name the sites: {image: Site1 & Site2}.",
+            )

@@ -1,0 +1,254 @@
+"""Carries out one operation at this site's own service, and says what came of it.
+
+It is executed with the caller's credentials while those are in memory; later with the site's own, and then only if some
+site has accepted it with the caller's: nobody gets more done by a broken link than he may. Not promised: that a service
+executes it once if it has done so and its answer is lost; whoever calls this has written its intent down, and probes.
+"""
+
+import asyncio
+import tempfile
+from collections.abc import AsyncGenerator, Callable, Mapping
+from contextlib import aclosing, suppress
+from dataclasses import dataclass, field, replace
+
+from cheops.applications import Application
+from cheops.applications.replies import failed_inside, follow, made
+from cheops.applications.translate import Recast, UnknownHere, at_site, item_of, rids_in
+from cheops.errors import CheopsError, CredentialsFailed, SiteUnreachable, StoreFailed
+from cheops.model import Headers, Reply, Request
+from cheops.ports import Blobs, Credentials, Transport
+from cheops.reconcile.book import Book
+from cheops.reconcile.judging import Answer, Verdict, judge
+from cheops.reconcile.ledger import Ledger
+from cheops.reconcile.steps import Step
+from cheops.record.operation import Body, Kind, Operation, Outcome, Recorded, State
+
+IN_MEMORY = 1 << 20  # bytes of a reply; a longer one goes through a file
+EXCERPT = 64 << 10  # bytes of a reply that are kept with its outcome
+FOLLOW_SECONDS = 600.0
+_EXECUTED = b"cheops-executed"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Applied:
+    """What came of an operation here, and the service's reply, if there was one."""
+
+    outcome: Outcome
+    reply: Reply | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Settings:
+    """`seconds`: how long a service may take until its reply begins."""
+
+    application: Application
+    seconds: float = 60.0
+    carry: Callable[[Request, Mapping[str, str]], Request] = field(default=lambda request, _: request)
+
+
+class Applier:
+    """Executes operations on the site `here`. `settings` may change between two of them."""
+
+    def __init__(
+        self, ledger: Ledger, transport: Transport, blobs: Blobs, credentials: Credentials, settings: Settings
+    ) -> None:
+        self._ledger, self._transport, self._blobs, self._credentials = ledger, transport, blobs, credentials
+        self.settings = settings
+
+    @property
+    def _here(self) -> str:
+        return self._ledger.here
+
+    async def apply(self, book: Book, step: Step, before: Outcome, callers: Headers | None) -> Applied:
+        """Executes a step; `before` is its outcome so far, `callers` are the caller's credentials, if they are known."""
+        op = step.operation
+        if op.kind is Kind.PLACE and not step.leaves:
+            return Applied(outcome=self._now(before, state=State.DONE, run=self._run(book)))
+        recorded = self._recorded(book, step)
+        try:
+            headers = callers if callers is not None else await self._own(book, op, recorded)
+            request = await self._request(book, op, recorded, headers or ())
+        except _Waits as waits:
+            return Applied(outcome=self._later(before, waits.code, waits.why))
+        return await self._send(book, step, before, request, callers=callers is not None)
+
+    def _recorded(self, book: Book, step: Step) -> Recorded:
+        """The request of a step; what stands in the description makes another one of a creation that comes second."""
+        op = step.operation
+        item = item_of(book.summary, self.settings.application)
+        if step.leaves:
+            secret = any(other.request.secret for other in book.log.operations if other.request)
+            return Recorded(method="DELETE", target=item, secret=secret)
+        assert op.request, "whatever is executed has a request"
+        if step.as_replacement:
+            return replace(op.request, method="PUT", target=item)
+        return op.request
+
+    async def _own(self, book: Book, op: Operation, recorded: Recorded) -> Headers:
+        """The site's own credentials. Raises _Waits if they are needed and can't be had, or mustn't be used."""
+        if not recorded.secret:
+            return ()
+        if op.kind is not Kind.PLACE and not self._vouched(book, op):
+            raise _Waits("needs-credentials", "no site has accepted it with the caller's credentials, and these are gone")
+        try:
+            headers = await self._credentials.headers(book.summary.service)
+        except CredentialsFailed as error:
+            raise _Waits("needs-credentials", error.detail) from error
+        if headers is None:
+            service = book.summary.service
+            raise _Waits("needs-credentials", f"the caller's are gone, and site.yaml has none for '{service}'")
+        return headers
+
+    def _vouched(self, book: Book, op: Operation) -> bool:
+        """Whether a service has accepted this operation, or once accepted what is now executed again here."""
+        return any(outcome.state is State.DONE for outcome in book.outcomes.get(op.dot, {}).values())
+
+    async def _request(self, book: Book, op: Operation, recorded: Recorded, credentials: Headers) -> Request:
+        body = recorded.body
+        inline = body.inline if body else None
+        recast = await self.localise(recorded, inline)
+        headers = tuple((name.encode("latin1"), value.encode("latin1")) for name, value in recast.headers)
+        names = {name for name, _ in credentials}
+        headers = (*(pair for pair in headers if pair[0] not in names), *credentials)
+        content: AsyncGenerator[bytes, None] | None = None
+        if body is not None:
+            size = len(recast.body) if recast.body is not None else body.size
+            headers = (*headers, (b"content-length", str(size).encode()))
+            content = _once(recast.body) if recast.body is not None else self._blob(body)
+        service = book.summary.service or (op.birth.service if op.birth else "")
+        request = Request(
+            service=service,
+            method=recorded.method,
+            target=recast.target.encode("latin1"),
+            headers=headers,
+            body=content,
+        )
+        return self.settings.carry(request, op.shares) if op.shares else request
+
+    async def localise(self, recorded: Recorded, body: bytes | None) -> Recast:
+        """The request with this site's own ids. Raises _Waits if one isn't known here yet."""
+        rids = rids_in(recorded.target, recorded.headers, body)
+        ids = await self._ledger.local_ids(rids, self._here)
+        try:
+            return at_site(recorded.target, recorded.headers, body, ids)
+        except UnknownHere as unknown:
+            what = f"{unknown.rid}, which it refers to, isn't there yet"
+            raise _Waits("waits-for-reference", what) from unknown
+
+    def _blob(self, body: Body) -> AsyncGenerator[bytes, None]:
+        if not self._blobs.has(body.sha256):
+            raise _Waits("waits-for-body", f"its body ({body.size:,} bytes) hasn't been fetched yet")
+        return self._blobs.read(body.sha256)
+
+    async def _send(
+        self, book: Book, step: Step, before: Outcome, request: Request, *, callers: bool
+    ) -> Applied:
+        op = step.operation
+        try:
+            async with asyncio.timeout(self._patience(op)):
+                reply = await self._transport.send(request, site=self._here)
+        except TimeoutError:
+            answer = Answer(status=504, executed="unknown")
+            return Applied(outcome=self._judged(book, step, before, answer, f"no answer in {self.settings.seconds:g} s"))
+        except StoreFailed as error:  # in the middle of the body
+            return Applied(outcome=self._later(before, error.code, error.detail))
+        except SiteUnreachable as error:
+            answer = Answer(status=503, executed=error.members.get("executed", "unknown"))
+            return Applied(outcome=self._judged(book, step, before, answer, error.detail))
+        try:
+            kept, content = await _kept(reply)
+        except SiteUnreachable as error:
+            answer = Answer(status=reply.status, executed="unknown")
+            return Applied(outcome=self._judged(book, step, before, answer, error.detail))
+        return await self._read(book, step, before, kept, content, callers=callers, request=request)
+
+    def _patience(self, op: Operation) -> float | None:
+        """A large body takes what time it takes; the service that has all of it may take no longer than others."""
+        body = op.request.body if op.request else None
+        return self.settings.seconds + (body.size / (1 << 20) if body else 0)
+
+    async def _read(
+        self, book: Book, step: Step, before: Outcome, reply: Reply, content: bytes, *, callers: bool, request: Request
+    ) -> Applied:
+        op, rules = step.operation, self._rules(book)
+        executed = dict(reply.headers).get(_EXECUTED, b"").decode()
+        inside = failed_inside(reply.status, content, rules)
+        answer = Answer(status=reply.status, executed=executed, inside=inside)
+        why = inside or (f"the service answered {reply.status}" if reply.status >= 300 else "")
+        outcome = self._judged(book, step, before, answer, why)
+        outcome = replace(
+            outcome,
+            status=reply.status,
+            body=content[:EXCERPT],
+            media_type=_header(reply, b"content-type"),
+            location=_header(reply, b"location"),
+        )
+        if outcome.code == "unauthorized" and not callers:
+            self._credentials.refused(book.summary.service)
+        if outcome.state is State.DONE and not step.leaves:
+            found = made(reply.status, reply.headers, content, rules, request.target.decode("latin1"))
+            if found.local_id and (op.kind in (Kind.CREATE, Kind.REPLACE) or (rules and rules.moves)):
+                outcome = replace(outcome, local_id=found.local_id if not op.facet or (rules and rules.moves) else "")
+            outcome, reply = await self._follow(book, step, outcome, reply, content, request)
+        return Applied(outcome=outcome, reply=reply)
+
+    async def _follow(
+        self, book: Book, step: Step, outcome: Outcome, reply: Reply, content: bytes, request: Request
+    ) -> tuple[Outcome, Reply]:
+        """What became of a request that was accepted, at its end."""
+        rules = self._rules(book)
+        following = follow(reply.status, reply.headers, content, rules, request.target.decode("latin1"))
+        if following is None:
+            return outcome, reply
+        return replace(outcome, state=State.BEGUN, code="under-way", why="the service is still at it"), reply
+
+    async def ended(self, book: Book, step: Step, outcome: Outcome, callers: Headers | None) -> Outcome | None:
+        """What became of an operation that a service has accepted and was still at; None if it still is."""
+        raise NotImplementedError
+
+    def _rules(self, book: Book):  # type: ignore[no-untyped-def]
+        service = self.settings.application.services.get(book.summary.service)
+        return service.resources.get(book.summary.type) if service else None
+
+    # Outcomes
+
+    def _judged(self, book: Book, step: Step, before: Outcome, answer: Answer, why: str) -> Outcome:
+        verdict = judge(step.operation, answer)
+        match verdict:
+            case Verdict.DONE:
+                return self._now(before, state=State.DONE, run=self._run(book), status=answer.status, code="", why="")
+            case Verdict.REFUSED:
+                return self._now(before, state=State.REFUSED, run=self._run(book), status=answer.status, code="refused", why=why)
+            case Verdict.CREDENTIALS:
+                return self._now(before, state=State.PENDING, status=answer.status, code="unauthorized", why=why)
+            case Verdict.UNCLEAR:
+                return self._now(before, state=State.BEGUN, code="unclear", why=why)
+            case _:
+                return self._later(before, "unable", why)
+
+    def _later(self, before: Outcome, code: str, why: str) -> Outcome:
+        return self._now(before, state=State.PENDING, code=code, why=why)
+
+    def _now(self, before: Outcome, **changed: object) -> Outcome:
+        now = self._ledger.now()
+        return replace(before, attempts=before.attempts + 1, version=version_after(before, now), at=now, **changed)  # type: ignore[arg-type]
+
+    def _run(self, book: Book) -> int:
+        return 1 + max((outcome.run for outcome in book.own(self._here).values()), default=0)
+
+
+def version_after(before: Outcome, now: float) -> int:
+    """The version of what is reported next: beyond the last, also if that is only known to others."""
+    return max(before.version + 1, round(now * 1000))
+
+
+class _Waits(Exception):
+    """Something is missing that will come."""
+
+    def __init__(self, code: str, why: str) -> None:
+        super().__init__(why)
+        self.code, self.why = code, why
+
+
+def _header(reply: Reply, name: bytes) -> str:
+    return next((value.decode("latin1") for key, value in reply.headers if key == name), "")

@@ -1,0 +1,107 @@
+"""All that a site knows of one resource, read together: its log, and what has come of each operation where. Pure."""
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+
+from cheops.ports import Dossier, Summary
+from cheops.record.log import Log
+from cheops.record.operation import FINAL, WITHDRAWN, Dot, Kind, Operation, Outcome, State
+
+
+@dataclass(frozen=True, kw_only=True)
+class Book:
+    """A resource at one moment. `outcomes` are those of each site, by operation."""
+
+    summary: Summary
+    log: Log
+    outcomes: Mapping[Dot, Mapping[str, Outcome]] = field(default_factory=dict)
+    revision: int = 0
+
+    @property
+    def rid(self) -> str:
+        return self.summary.rid
+
+    @property
+    def holders(self) -> tuple[str, ...]:
+        """The sites that are to have it."""
+        return self.log.placement
+
+    def own(self, site: str) -> dict[Dot, Outcome]:
+        """What has come of each operation on a site."""
+        return {dot: sites[site] for dot, sites in self.outcomes.items() if site in sites}
+
+    def outcome(self, dot: Dot, site: str) -> Outcome | None:
+        return self.outcomes.get(dot, {}).get(site)
+
+    def concerned(self) -> tuple[str, ...]:
+        """The sites that are told of it: the holders, and those that are to leave but haven't reported."""
+        leaving = {
+            site: None
+            for op in self.log.operations
+            for site in op.placement
+            if site not in self.holders and not self._has_left(site)
+        }
+        return (*self.holders, *leaving)
+
+    def _has_left(self, site: str) -> bool:
+        places = [op for op in self.log.operations if op.kind is Kind.PLACE and site not in op.placement]
+        reported = [self.outcome(op.dot, site) for op in places]
+        return any(outcome and outcome.state in FINAL for outcome in reported)
+
+    def local_id(self, site: str) -> str:
+        """The id by which a site's service knows it; "" if it doesn't."""
+        if self.summary.chosen:
+            return self.summary.chosen
+        named = [outcome for outcome in self.own(site).values() if outcome.local_id]
+        return max(named, key=lambda outcome: (outcome.run, outcome.version)).local_id if named else ""
+
+    def has(self, site: str) -> bool:
+        """Whether the resource is there on a site, as far as is known."""
+        births = [op for op in self.log.effective if op.kind in (Kind.CREATE, Kind.REPLACE) and not op.facet]
+        states = [outcome.state for op in births if (outcome := self.outcome(op.dot, site))]
+        return site in self.holders and not self.log.gone and State.DONE in states
+
+    def filled(self, site: str) -> bool:
+        """Whether the site has executed all that it knows to be in force."""
+        outcomes = [self.outcome(op.dot, site) for op in self.log.effective]
+        return all(outcome and outcome.state in FINAL for outcome in outcomes)
+
+
+def withdrawn(outcomes: Mapping[Dot, Mapping[str, Outcome]]) -> frozenset[Dot]:
+    """The operations that nobody has accepted, and whose author has said so to who asked."""
+    return frozenset(
+        dot for dot, sites in outcomes.items() if any(outcome.code == WITHDRAWN for outcome in sites.values())
+    )
+
+
+def book_of(dossier: Dossier) -> Book:
+    """The book of what the store knows."""
+    outcomes: dict[Dot, dict[str, Outcome]] = {}
+    for outcome in dossier.outcomes:
+        outcomes.setdefault(outcome.dot, {})[outcome.site] = outcome
+    log = Log.of(dossier.operations, withdrawn=withdrawn(outcomes))
+    return Book(summary=dossier.summary, log=log, outcomes=outcomes, revision=dossier.revision)
+
+
+def summary_of(rid: str, log: Log, before: Summary | None) -> Summary:
+    """How the resource is listed once its log is this one."""
+    birth = log.birth
+    if birth is None:
+        return before or Summary(rid=rid, service="", type="", collection="")
+    return Summary(
+        rid=rid,
+        service=birth.service,
+        type=birth.type,
+        collection=birth.collection,
+        chosen=birth.chosen,
+        name=birth.name,
+        parent=birth.parent,
+        placement=log.placement,
+        refers=tuple(sorted({other for op in log.effective for other in op.refers})),
+        gone=log.gone,
+    )
+
+
+def unreported(op: Operation, sites: Collection[str]) -> tuple[Outcome, ...]:
+    """What is known of an operation before anybody has said anything."""
+    return tuple(Outcome(rid=op.rid, dot=op.dot, site=site) for site in sites)

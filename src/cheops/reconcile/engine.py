@@ -1,0 +1,327 @@
+"""The loop that carries out at this site what isn't done yet: one step after the other for each resource, many at once.
+
+Whoever has a resource's claim works on it alone. A step that can't be done now is tried again later, and holds back
+only its own resource. Nothing here is lost by a crash but the credentials of callers, which are kept nowhere else.
+"""
+
+import asyncio
+import heapq
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+
+import structlog
+
+from cheops.errors import CheopsError
+from cheops.model import Headers
+from cheops.ports import Claim, LogStore
+from cheops.reconcile.applying import UNDER_WAY, Applied, Applier, version_after
+from cheops.reconcile.backoff import pause, soonest
+from cheops.reconcile.book import Book
+from cheops.reconcile.ledger import Ledger
+from cheops.reconcile.steps import Step, Steps, steps
+from cheops.record.operation import Dot, Kind, Operation, Outcome, State
+
+log = structlog.get_logger("engine")
+AT_ONCE = 64  # resources
+LEND_SECONDS = 60.0  # a caller's credentials stay in memory
+LEASE_SECONDS = 30.0
+LOOK_SECONDS = 0.5  # between two looks for what other agents of this site have left
+STORE_AGAIN_SECONDS = 1.0
+
+Key = tuple[str, Dot]
+
+
+@dataclass(kw_only=True, slots=True)
+class _Lent:
+    """What is held in memory of an operation that was just requested."""
+
+    callers: Headers | None
+    until: float
+    applied: "asyncio.Future[Applied] | None" = None
+
+
+class Engine:
+    """Works on the site's ledger. `drawn` gives a number from 0 to 1; `fetch` sees to it that the body of an operation
+    is here.
+    """
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        applier: Applier,
+        fetch: Callable[[Operation, Sequence[str]], "asyncio.Future[None]"],
+        drawn: Callable[[], float],
+        *,
+        owner: str,
+        shared: bool = False,
+    ) -> None:
+        self._ledger, self._applier, self._fetch, self._drawn = ledger, applier, fetch, drawn
+        self._claims = _Leases(ledger.store, owner, ledger.now) if shared else _Own()
+        self._shared = shared
+        self._lent: dict[Key, _Lent] = {}
+        self._queue: list[tuple[float, str]] = []
+        self._at: dict[str, float] = {}
+        self._working: dict[str, asyncio.Task[None]] = {}
+        self._again: set[str] = set()
+        self._more = asyncio.Event()
+        ledger.due = self.wake
+        ledger.idle = self.is_idle
+
+    # What others say
+
+    def lend(self, rid: str, dot: Dot, callers: Headers | None) -> "asyncio.Future[Applied]":
+        """Lends an operation the credentials of who requested it, and gives what comes of its first execution here."""
+        applied: asyncio.Future[Applied] = asyncio.get_running_loop().create_future()
+        self._lent[rid, dot] = _Lent(callers=callers, until=self._ledger.now() + LEND_SECONDS, applied=applied)
+        return applied
+
+    def wake(self, rid: str, at: float | None = None) -> None:
+        """There may be something to do for a resource, now or at a time."""
+        when = self._ledger.now() if at is None else at
+        if rid in self._working and when <= self._ledger.now():
+            self._again.add(rid)
+        elif rid not in self._at or when < self._at[rid]:
+            self._at[rid] = when
+            heapq.heappush(self._queue, (when, rid))
+            self._more.set()
+
+    @property
+    def waiting(self) -> int:
+        """How many resources something is to be done for."""
+        return len(self._at) + len(self._working)
+
+    # The loop
+
+    async def run(self) -> None:
+        """Until it is cancelled."""
+        looked = 0.0
+        try:
+            while True:
+                now = self._ledger.now()
+                if looked == 0.0 or (self._shared and now - looked >= LOOK_SECONDS):
+                    looked = await self._look(now)
+                self._start(now)
+                self._forget(now)
+                self._more.clear()
+                await self._rest(now)
+        finally:
+            for task in self._working.values():
+                task.cancel()
+            await asyncio.gather(*self._working.values(), return_exceptions=True)
+
+    async def _look(self, now: float) -> float:
+        """Takes up what the store says is due: all of it after a restart, what others left later on."""
+        try:
+            for claim in await self._ledger.store.claim("looks", now, now, 1_000_000):
+                self.wake(claim.rid)
+        except CheopsError as error:
+            log.error("the store can't be read", detail=error.detail)
+            await asyncio.sleep(STORE_AGAIN_SECONDS)
+            return 0.0
+        return now
+
+    def _start(self, now: float) -> None:
+        while self._queue and self._queue[0][0] <= now and len(self._working) < AT_ONCE:
+            when, rid = heapq.heappop(self._queue)
+            if self._at.get(rid) != when:
+                continue
+            if rid in self._working:
+                del self._at[rid]
+                self._again.add(rid)
+                continue
+            del self._at[rid]
+            task = asyncio.create_task(self._work(rid), name=f"work {rid}")
+            self._working[rid] = task
+            task.add_done_callback(lambda done, rid=rid: self._done(rid, done))  # type: ignore[misc]
+
+    def _done(self, rid: str, task: "asyncio.Task[None]") -> None:
+        del self._working[rid]
+        if not task.cancelled() and (error := task.exception()):
+            log.error("working on a resource failed", rid=rid, exc_info=error)
+            self.wake(rid, self._ledger.now() + pause(4, self._drawn()))
+        if rid in self._again:
+            self._again.discard(rid)
+            self.wake(rid)
+        self._more.set()
+
+    async def _rest(self, now: float) -> None:
+        full = len(self._working) >= AT_ONCE
+        until = self._queue[0][0] - now if self._queue and not full else 1.0
+        longest = LOOK_SECONDS if self._shared else 1.0
+        try:
+            await asyncio.wait_for(self._more.wait(), min(max(until, 0.0), longest))
+        except TimeoutError:
+            return
+
+    def _forget(self, now: float) -> None:
+        if len(self._lent) > 0:
+            for key in [key for key, lent in self._lent.items() if lent.until <= now]:
+                del self._lent[key]
+
+    # One resource
+
+    async def _work(self, rid: str) -> None:
+        claim = await self._claims.take(rid)
+        if claim is None:
+            self.wake(rid, self._ledger.now() + 0.1)
+            return
+        due: float | None = self._ledger.now() + STORE_AGAIN_SECONDS
+        try:
+            due = await self._until_idle(rid)
+        except CheopsError as error:
+            log.error("working on a resource failed", rid=rid, code=error.code, detail=error.detail)
+        finally:
+            await self._claims.give_back(claim, due)
+        if due is not None:
+            self.wake(rid, due)
+
+    async def _until_idle(self, rid: str) -> float | None:
+        """Does what there is to do; when something will be to do again."""
+        while True:
+            self._again.discard(rid)
+            book = await self._ledger.book(rid)
+            if book is None:
+                return None
+            plan = self.plan(book)
+            if plan.skip:
+                await self._skip(book, plan.skip)
+                continue
+            if plan.probe:
+                due = await self._probe(book, plan.probe)
+            elif plan.todo:
+                due = await self._step(book, plan.todo[0])
+            else:
+                due = await self._applier.look_after(book)
+                if due is None and rid in self._again:
+                    continue
+                self._tell_all(book)
+                return due
+            if due is not None:
+                self._tell_all(book)
+                return due
+
+    def plan(self, book: Book) -> Steps:
+        """What is to be done; what was only just written down was surely not sent."""
+        here = self._ledger.here
+        own = {
+            dot: replace(outcome, state=State.PENDING)
+            if outcome.state is State.BEGUN and (book.rid, dot) in self._ledger.unsent
+            else outcome
+            for dot, outcome in book.own(here).items()
+        }
+        return steps(book.log, own, here)
+
+    def is_idle(self, book: Book) -> bool:
+        """Whether nothing is left to be done here that isn't waited for."""
+        plan = self.plan(book)
+        own = book.own(self._ledger.here).values()
+        return not (plan.skip or plan.probe or plan.todo or any(o.code == UNDER_WAY for o in own))
+
+    async def _skip(self, book: Book, operations: Sequence[Operation]) -> None:
+        now = self._ledger.now()
+        outcomes = [self._outcome(book, op) for op in operations]
+        skipped = [
+            replace(o, state=State.SKIPPED, version=version_after(o, now), at=now, code="superseded", why="")
+            for o in outcomes
+        ]
+        await self._ledger.report(*skipped)
+        for op in operations:
+            self._tell(book.rid, op.dot, None)
+
+    def _outcome(self, book: Book, op: Operation) -> Outcome:
+        here = self._ledger.here
+        return book.outcome(op.dot, here) or Outcome(rid=book.rid, dot=op.dot, site=here)
+
+    async def _step(self, book: Book, step: Step) -> float | None:
+        """Executes a step. None if the next may follow, else when it is tried again."""
+        op, now = step.operation, self._ledger.now()
+        before = self._outcome(book, op)
+        lent = self._lent.get((book.rid, op.dot))
+        first = lent is not None and lent.applied is not None and not lent.applied.done()
+        soon = before.at + soonest(before.attempts)
+        if before.state is State.PENDING and before.attempts and now < soon and not first:
+            return soon
+        body = op.request.body if op.request else None
+        if body and body.sha256:
+            await self._fetch(op, book.holders)
+        if self._needs_intent(op) and before.state is not State.BEGUN:
+            before = replace(before, state=State.BEGUN, version=before.version, code="", why="")
+            await self._ledger.report(replace(before, version=version_after(before, now)), quiet=True)
+        self._ledger.unsent.discard((book.rid, op.dot))
+        applied = await self._applier.apply(book, step, before, lent.callers if lent else None)
+        return await self._note(book, op, before, applied)
+
+    def _needs_intent(self, op: Operation) -> bool:
+        return op.kind is Kind.CREATE or (op.kind is Kind.ACTION and not op.repeats)
+
+    async def _note(self, book: Book, op: Operation, before: Outcome, applied: Applied) -> float | None:
+        outcome = applied.outcome
+        same = (before.state, before.code, before.status) == (outcome.state, outcome.code, outcome.status)
+        await self._ledger.report(outcome, quiet=same and before.version > 0 and outcome.state is State.PENDING)
+        self._tell(book.rid, op.dot, applied)
+        if outcome.code == "unauthorized" and (lent := self._lent.get((book.rid, op.dot))) and lent.callers is not None:
+            lent.callers = None  # the site's own are next, if they may be used
+            return self._ledger.now()
+        if outcome.state in (State.PENDING, State.BEGUN):
+            return self._ledger.now() + pause(outcome.attempts, self._drawn())
+        return None
+
+    async def _probe(self, book: Book, op: Operation) -> float | None:
+        """Finds out whether something was executed that may have been."""
+        before = self._outcome(book, op)
+        lent = self._lent.get((book.rid, op.dot))
+        now, soon = self._ledger.now(), before.at + soonest(before.attempts)
+        if before.attempts and now < soon:
+            return soon
+        applied = await self._applier.probe(book, op, before, lent.callers if lent else None)
+        if applied.outcome.state is State.PENDING and applied.outcome.code == "absent":
+            await self._ledger.report(applied.outcome, quiet=True)
+            return None
+        return await self._note(book, op, before, applied)
+
+    def _tell(self, rid: str, dot: Dot, applied: Applied | None) -> None:
+        lent = self._lent.get((rid, dot))
+        if lent and lent.applied and not lent.applied.done():
+            if applied is None:
+                lent.applied.cancel()
+            else:
+                lent.applied.set_result(applied)
+
+    def _tell_all(self, book: Book) -> None:
+        """Whoever waits for something that isn't done now hears so."""
+        for dot in book.outcomes:
+            self._tell(book.rid, dot, None)
+
+
+class _Own:
+    """The claims of an agent that has its store for itself."""
+
+    async def take(self, rid: str) -> Claim | None:
+        return Claim(rid=rid, owner="", until=0.0, revision=0)
+
+    async def give_back(self, claim: Claim, due: float | None) -> None:
+        return
+
+
+class _Leases:
+    """Claims that other agents of the site see; they are renewed while the work goes on, and end with who holds them."""
+
+    def __init__(self, store: LogStore, owner: str, now: Callable[[], float]) -> None:
+        self._store, self._owner, self._now = store, owner, now
+        self._renewing: dict[str, asyncio.Task[None]] = {}
+
+    async def take(self, rid: str) -> Claim | None:
+        now = self._now()
+        claim = await self._store.claim_one(rid, self._owner, now, now + LEASE_SECONDS)
+        if claim:
+            self._renewing[rid] = asyncio.create_task(self._renew(claim))
+        return claim
+
+    async def _renew(self, claim: Claim) -> None:
+        while True:
+            await asyncio.sleep(LEASE_SECONDS / 3)
+            await self._store.renew(claim, self._now() + LEASE_SECONDS)
+
+    async def give_back(self, claim: Claim, due: float | None) -> None:
+        self._renewing.pop(claim.rid).cancel()
+        await self._store.release(claim, due)

@@ -1,0 +1,296 @@
+"""What sites tell each other of their logs: pushed at once, pulled after a break.
+
+Each site has a feed for each peer, whose positions have no gaps. A push says what stood before it; a peer that has
+missed something takes in what it can use, leaves its cursor where it is and pulls. Only a pull or the answer to a push
+moves what is kept for a peer, so nothing is forgotten that it hasn't written down.
+"""
+
+import asyncio
+from collections.abc import Callable, Collection, Coroutine
+from dataclasses import dataclass, field
+from typing import Any
+
+import structlog
+
+from cheops.errors import BadMessage, CheopsError, Refused, SiteUnreachable
+from cheops.model import Headers, PeerState
+from cheops.ports import LOG, Cursor, Peers, Transport
+from cheops.reconcile.backoff import pause
+from cheops.reconcile.engine import LEND_SECONDS, Engine
+from cheops.reconcile.ledger import Ledger
+from cheops.reconcile.wire import (
+    Heard,
+    Lent,
+    Page,
+    Push,
+    packed_heard,
+    packed_page,
+    packed_push,
+    read_heard,
+    read_page,
+    read_push,
+)
+from cheops.record.operation import Dot, Item, State
+
+log = structlog.get_logger("exchange")
+BATCH = 500  # items
+ANSWER_SECONDS = 10.0
+SAFETY_SECONDS = 30.0  # between two looks whether a partner has something that nobody told of
+NOTE_SECONDS = 1.0
+RELAY_SECONDS = 5.0  # until an operation is passed on in place of its author
+
+
+@dataclass(kw_only=True)
+class _Partner:
+    """A peer that is told something. `sent` is the last position that it was told of, None: nothing yet; `heard` is
+    the last one that it has written down in its `store`, and `noted` what of that is known to our store.
+    """
+
+    more: asyncio.Event = field(default_factory=asyncio.Event)
+    sent: int | None = None
+    store: str = ""
+    heard: int = 0
+    noted: int = 0
+    failures: int = 0
+    pulling: asyncio.Task[None] | None = None
+    teller: asyncio.Task[None] | None = None
+
+
+@dataclass(kw_only=True, slots=True)
+class _Lent:
+    """A caller's credentials, and the peers that are still to get them."""
+
+    callers: Headers
+    until: float
+    to: set[str]
+
+
+class Exchange:
+    """One site's end. `drawn` gives a number from 0 to 1."""
+
+    def __init__(
+        self, ledger: Ledger, engine: Engine, transport: Transport, peers: Peers, drawn: Callable[[], float]
+    ) -> None:
+        self._ledger, self._engine, self._transport, self._peers, self._drawn = ledger, engine, transport, peers, drawn
+        self._partners: dict[str, _Partner] = {}
+        self._lent: dict[tuple[str, Dot], _Lent] = {}
+        self._seen: dict[str, PeerState] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._stopping = False
+        ledger.fed = self.tell
+
+    def lend(self, rid: str, dot: Dot, callers: Headers, to: Collection[str]) -> None:
+        """Sends these credentials along with an operation, for as long as the caller may be waiting."""
+        self._lent[rid, dot] = _Lent(callers=callers, until=self._ledger.now() + LEND_SECONDS, to=set(to))
+
+    def tell(self, peers: Collection[str]) -> None:
+        """There is something new in the feeds of these peers."""
+        for peer in peers:
+            partner = self._partner(peer)
+            partner.more.set()
+            if partner.teller is None and not self._stopping:
+                partner.teller = self._task(self._tell(peer, partner))
+
+    def _partner(self, peer: str) -> _Partner:
+        return self._partners.setdefault(peer, _Partner())
+
+    def _task(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    # Telling
+
+    async def _tell(self, peer: str, partner: _Partner) -> None:
+        """Keeps a peer informed for as long as this agent lives."""
+        while True:
+            await partner.more.wait()
+            partner.more.clear()
+            try:
+                await self._tell_all(peer, partner)
+                partner.failures = 0
+                continue
+            except SiteUnreachable:
+                pass
+            except (Refused, BadMessage) as error:
+                log.warning("a peer doesn't take what it is told", peer=peer, detail=error.detail)
+            except CheopsError as error:
+                log.error("a peer can't be told", peer=peer, detail=error.detail)
+            partner.failures += 1
+            partner.more.set()
+            await self._until_up(peer, pause(partner.failures, self._drawn()))
+
+    async def _until_up(self, peer: str, seconds: float) -> None:
+        """Waits, but no longer than until the peer is found to be up again."""
+        loop = asyncio.get_running_loop()
+        end, was = loop.time() + seconds, self._state(peer)
+        while (left := end - loop.time()) > 0:
+            await asyncio.sleep(min(left, 0.2))
+            if was is not PeerState.UP and self._state(peer) is PeerState.UP:
+                return
+
+    def _state(self, peer: str) -> PeerState | None:
+        view = self._peers.peers().get(peer)
+        return view.state if view else None
+
+    async def _tell_all(self, peer: str, partner: _Partner) -> None:
+        """Pushes what there is. After a break the peer is only told how far the feed goes, and pulls at its own pace."""
+        if partner.sent is None or partner.failures:
+            head = (await self._ledger.store.heads([peer])).get(peer, 0)
+            await self._push(peer, partner, head, head, ())
+            partner.sent, partner.failures = head, 0
+        while (fed := await self._ledger.store.feed(peer, partner.sent, BATCH)).items:
+            position = fed.items[-1][0]
+            items = tuple(item for _, item in fed.items)
+            await self._push(peer, partner, fed.items[0][0] - 1, position, items)
+            partner.sent = position
+
+    async def _push(
+        self, peer: str, partner: _Partner, previous: int, position: int, items: tuple[Item, ...]
+    ) -> None:
+        lent = self._lent_to(peer)
+        push = Push(store=self._ledger.store.store, previous=previous, position=position, items=items, lent=tuple(lent))
+        answer = await self._transport.ask(LOG, site=peer, body=packed_push(push), seconds=ANSWER_SECONDS)
+        heard = read_heard(answer)
+        for each in lent:
+            self._lent[each.rid, each.dot].to.discard(peer)
+        if heard.store != partner.store:
+            await self._heard(peer, heard.position, heard.store)
+            partner.store, partner.noted = heard.store, heard.position
+        partner.heard = heard.position
+
+    async def _heard(self, peer: str, position: int, store: str) -> None:
+        if not await self._ledger.store.heard(peer, position, store):
+            log.warning("a peer has lost its store; it is told all again", peer=peer)
+            await self._ledger.feed_again(peer)
+
+    def _lent_to(self, peer: str) -> list[Lent]:
+        now = self._ledger.now()
+        for key in [key for key, lent in self._lent.items() if lent.until <= now or not lent.to]:
+            del self._lent[key]
+        return [
+            Lent(rid=rid, dot=dot, headers=tuple((a.decode("latin1"), b.decode("latin1")) for a, b in lent.callers))
+            for (rid, dot), lent in self._lent.items()
+            if peer in lent.to
+        ]
+
+    # Hearing
+
+    async def receive(self, wire: bytes, sender: str) -> bytes:
+        """The answer to a push of a peer. Raises BadMessage, StoreFailed."""
+        push = read_push(wire)
+        cursor = await self._ledger.store.cursor(sender)
+        at = cursor.position if cursor and cursor.store == push.store else 0
+        for lent in push.lent:
+            headers = tuple((name.encode("latin1"), value.encode("latin1")) for name, value in lent.headers)
+            self._engine.lend(lent.rid, lent.dot, headers)
+        if push.previous <= at:
+            to = max(at, push.position)
+            if push.items or to > at:
+                await self._ledger.ingest(push.items, Cursor(peer=sender, store=push.store, position=to))
+            at = to
+        else:
+            if push.items:
+                await self._ledger.ingest(push.items, None)
+            self.pull(sender)
+        return packed_heard(Heard(store=self._ledger.store.store, position=at))
+
+    async def give(self, sender: str, after: int, store: str, limit: int = BATCH) -> bytes:
+        """A page of the feed for a peer, which has written down all up to `after` in its store of this name."""
+        await self._heard(sender, after, store)
+        fed = await self._ledger.store.feed(sender, after, limit)
+        position = fed.items[-1][0] if fed.items else after
+        items = tuple(item for _, item in fed.items)
+        return packed_page(Page(store=self._ledger.store.store, position=position, items=items, more=fed.more))
+
+    def pull(self, peer: str) -> None:
+        """Reads what a peer has to tell, if that isn't being done already."""
+        partner = self._partner(peer)
+        if partner.pulling is None or partner.pulling.done():
+            partner.pulling = self._task(self._pull(peer))
+
+    async def _pull(self, peer: str) -> None:
+        try:
+            while await self._pull_page(peer):
+                pass
+        except CheopsError as error:
+            log.info("a peer can't be read", peer=peer, detail=error.detail)
+
+    async def _pull_page(self, peer: str) -> bool:
+        """Whether there is more."""
+        store = self._ledger.store
+        cursor = await store.cursor(peer)
+        after, named = (cursor.position, cursor.store) if cursor else (0, "")
+        path = f"{LOG}?after={after}&of={named}&store={store.store}&limit={BATCH}"
+        page = read_page(await self._transport.ask(path, site=peer, seconds=ANSWER_SECONDS))
+        if named and page.store != named and after:  # the peer has another store now: its positions begin anew
+            await self._ledger.ingest((), Cursor(peer=peer, store=page.store, position=0))
+            return True
+        if page.items or not cursor or cursor.store != page.store:
+            await self._ledger.ingest(page.items, Cursor(peer=peer, store=page.store, position=page.position))
+        return page.more
+
+    # From time to time
+
+    async def run(self) -> None:
+        """Until it is cancelled: pulls from peers that come up, and passes on what their authors can't."""
+        loop = asyncio.get_running_loop()
+        safety = relay = noted = loop.time()
+        try:
+            await self._begin()
+            while True:
+                self._look_at_peers()
+                if loop.time() - safety > SAFETY_SECONDS * (0.5 + self._drawn()):
+                    safety = loop.time()
+                    for peer, partner in list(self._partners.items()):
+                        if self._state(peer) is PeerState.UP and partner.sent is not None:
+                            self.pull(peer)
+                if loop.time() - noted > NOTE_SECONDS:
+                    noted = loop.time()
+                    await self._note_heard()
+                if loop.time() - relay > RELAY_SECONDS:
+                    relay = loop.time()
+                    await self._relay()
+                await asyncio.sleep(0.2)
+        finally:
+            self._stopping = True
+            for task in list(self._tasks):
+                task.cancel()
+            await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def _begin(self) -> None:
+        """After a restart: whoever has something in its feed is told."""
+        heads = await self._ledger.store.heads(list(self._peers.peers()))
+        self.tell([peer for peer, head in heads.items() if head])
+
+    def _look_at_peers(self) -> None:
+        for peer, view in self._peers.peers().items():
+            if view.state is PeerState.UP and self._seen.get(peer) is not PeerState.UP:
+                self.pull(peer)
+                if peer in self._partners:
+                    self._partner(peer).more.set()
+            self._seen[peer] = view.state
+
+    async def _note_heard(self) -> None:
+        """What peers have written down needn't be kept for them."""
+        for peer, partner in list(self._partners.items()):
+            if partner.heard > partner.noted:
+                partner.noted = partner.heard
+                await self._heard(peer, partner.heard, partner.store)
+
+    async def _relay(self) -> None:
+        """Operations that a holder hasn't reported and whose author it may not hear from are told by this site too."""
+        try:
+            waiting = await self._ledger.store.outcomes([State.PENDING, State.BEGUN], limit=1000)
+        except CheopsError as error:
+            log.error("the store can't be read", detail=error.detail)
+            return
+        for outcome in waiting:
+            author = outcome.dot.author.rpartition(".")[0]
+            if outcome.version or outcome.site in (self._ledger.here, author) or author == self._ledger.here:
+                continue
+            if self._state(author) is PeerState.UP or self._state(outcome.site) is not PeerState.UP:
+                continue
+            await self._ledger.pass_on(outcome.rid, outcome.dot, outcome.site)
+

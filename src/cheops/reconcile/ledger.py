@@ -1,0 +1,373 @@
+"""The books of a site: what is written into the log, who is told of it, and who waits for what comes of it.
+
+All that changes a resource's book goes through here, one after the other for each resource. Not promised: that another
+agent of the same site hears of a change at once; it finds out when it looks.
+"""
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, replace
+
+import structlog
+
+from cheops.errors import Taken
+from cheops.ports import Changes, Cursor, Dossier, LogStore, Summary, Told
+from cheops.reconcile.book import Book, book_of, summary_of, unreported
+from cheops.record.operation import Dot, Item, Kind, Operation, Outcome, State, Vector
+from cheops.record.stamp import MOST_AHEAD_MS, Clock, Stamp, too_far_ahead
+
+log = structlog.get_logger("ledger")
+MOST_REMEMBERED = 5_000  # books
+AGAIN = 10  # times that a faster agent is given way
+REFILLED = "refilled"
+"""The code of what this site may have executed before its store was lost."""
+SETTLING_SECONDS = 1.0  # until the peers have told what this site once reported
+PASSED_SECONDS = 60.0
+LOOK_SECONDS = 0.2  # between two looks whether another agent of this site has done something
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Draft:
+    """What a new operation is given by the ledger."""
+
+    author: str
+    n: int
+    stamp: Stamp
+    after: Vector
+
+
+Make = Callable[[Book | None, Draft], Operation]
+"""Makes an operation of what is known of its resource, which may be nothing."""
+
+
+class Ledger:
+    """The books of the site `here`. `now` is in seconds since 1970; `shared`: other agents write to the store too."""
+
+    def __init__(self, store: LogStore, here: str, now: Callable[[], float], *, shared: bool = False) -> None:
+        self.store, self.here, self.now = store, here, now
+        self.author = f"{here}.{store.store}"
+        self.fed: Callable[[Collection[str]], None] = lambda _: None
+        self.due: Callable[[str, float], None] = lambda rid, at: None
+        self.complaint = ""
+        self._shared = shared
+        self._clock = Clock()
+        self._entries: OrderedDict[str, tuple[Dossier, Book]] = OrderedDict()
+        self._locks: dict[str, tuple[asyncio.Lock, int]] = {}
+        self._passed: dict[tuple[str, Dot, str], float] = {}
+        self.unsent: set[tuple[str, Dot]] = set()
+        self.idle: Callable[[Book], bool] = lambda _: False
+        self._waiting: dict[str, set[asyncio.Event]] = {}
+
+    async def open(self) -> None:
+        """Takes up where the store ended."""
+        self._clock = Clock(await self.store.newest_stamp())
+
+    # Reading
+
+    async def book(self, rid: str) -> Book | None:
+        """What is known of a resource."""
+        entry = await self._entry(rid)
+        return entry[1] if entry else None
+
+    async def local_ids(self, rids: Collection[str], site: str) -> dict[str, str]:
+        """The ids by which a site knows these resources; those that it doesn't know are left out."""
+        books = [book for rid in rids if (book := await self.book(rid))]
+        return {book.rid: local for book in books if (local := book.local_id(site))}
+
+    async def _entry(self, rid: str) -> tuple[Dossier, Book] | None:
+        if not self._shared and (entry := self._entries.get(rid)):
+            self._entries.move_to_end(rid)
+            return entry
+        dossier = await self.store.read(rid)
+        return self._remember(dossier) if dossier else None
+
+    def _remember(self, dossier: Dossier) -> tuple[Dossier, Book]:
+        entry = (dossier, book_of(dossier))
+        if not self._shared:
+            self._entries[dossier.summary.rid] = entry
+            while len(self._entries) > MOST_REMEMBERED:
+                self._entries.popitem(last=False)
+        return entry
+
+    async def until(self, rid: str, holds: Callable[[Book], bool], seconds: float) -> Book | None:
+        """The book once something holds of it, or as it is when time is up."""
+        loop = asyncio.get_running_loop()
+        end = loop.time() + seconds
+        changed = asyncio.Event()
+        self._waiting.setdefault(rid, set()).add(changed)
+        try:
+            while True:
+                changed.clear()
+                book = await self.book(rid)
+                left = end - loop.time()
+                if (book and holds(book)) or left <= 0:
+                    return book
+                try:
+                    await asyncio.wait_for(changed.wait(), min(left, LOOK_SECONDS) if self._shared else left)
+                except TimeoutError:
+                    continue
+        finally:
+            self._waiting[rid].discard(changed)
+            if not self._waiting[rid]:
+                del self._waiting[rid]
+
+    # Writing
+
+    async def append(self, rid: str, make: Make, *, tell: bool = True) -> tuple[Book, Operation]:
+        """Adds an operation of this site's own; once it is durable, the book with it. `tell`: the others are told.
+
+        Raises StoreFailed, and what `make` raises.
+        """
+        for attempt in range(AGAIN):
+            try:
+                async with self._locked([rid]):
+                    return await self._append(rid, make, tell=tell)
+            except Taken:
+                self._entries.pop(rid, None)
+                if attempt == AGAIN - 1:
+                    raise
+        raise AssertionError("unreachable")
+
+    async def _append(self, rid: str, make: Make, *, tell: bool) -> tuple[Book, Operation]:
+        entry = await self._entry(rid)
+        dossier, book = entry if entry else (None, None)
+        self._clock = self._clock.tick(round(self.now() * 1000))
+        after = dict(book.log.vector) if book else {}
+        draft = Draft(author=self.author, n=after.get(self.author, 0) + 1, stamp=self._clock.last, after=after)
+        op = make(book, draft)
+        told = [op] if tell else []
+        changed = self._with(rid, dossier, [op])
+        newcomers = set(changed[1].holders) - set(book.holders) if book else set()
+        items: list[Told] = self._refill(dossier, newcomers) if dossier else []
+        items += self._to_tell(changed[1], [op], told)
+        changes = Changes(
+            told=tuple(items),
+            summaries=(changed[0].summary,),
+            due={rid: self.now()},
+            fresh=frozenset({(rid, op.dot)}),
+        )
+        await self._write(changes, {rid: changed[0]})
+        return changed[1], op
+
+    async def tell(self, op: Operation) -> None:
+        """Lets the others know of an operation that they weren't told of when it was added."""
+        async with self._locked([op.rid]):
+            entry = await self._entry(op.rid)
+            if entry:
+                peers = self._others(entry[1].concerned())
+                own = entry[1].outcome(op.dot, self.here)
+                items = [Told(item=op, peers=peers), *([Told(item=own, peers=peers)] if own else [])]
+                await self._write(Changes(told=tuple(items)), {})
+
+    async def report(self, *outcomes: Outcome, quiet: bool = False) -> None:
+        """Notes what has come of operations; `quiet`: the others need not know."""
+        rids = sorted({outcome.rid for outcome in outcomes})
+        async with self._locked(rids):
+            told: list[Told] = []
+            dossiers: dict[str, Dossier] = {}
+            due: dict[str, float | None] = {}
+            for rid in rids:
+                entry = await self._entry(rid)
+                if entry is None:
+                    continue
+                mine = [outcome for outcome in outcomes if outcome.rid == rid]
+                dossiers[rid], book = self._with(rid, entry[0], mine)
+                peers = () if quiet else self._others(entry[1].concerned())
+                told += [Told(item=outcome, peers=peers) for outcome in mine]
+                if not self._shared and self.idle(book):  # a restarted agent needn't look at it
+                    due[rid] = None
+            summaries = tuple(dossier.summary for dossier in dossiers.values())
+            await self._write(Changes(told=tuple(told), summaries=summaries, due=due), dossiers)
+
+    async def ingest(self, items: Sequence[Item], cursor: Cursor | None) -> None:
+        """Takes in what a peer has told, and how far that was, in one step. Raises StoreFailed."""
+        rids = sorted({item.rid for item in items})
+        async with self._locked(rids):
+            told: list[Told] = []
+            dossiers: dict[str, Dossier] = {}
+            due: dict[str, float | None] = {}
+            for rid in rids:
+                entry = await self._entry(rid)
+                new = _news(entry[0] if entry else None, [item for item in items if item.rid == rid])
+                if not new:
+                    continue
+                before = entry[0] if entry else None
+                operations = [item for item in new if isinstance(item, Operation)]
+                self._watch_clocks(operations)
+                dossiers[rid], book = self._with(rid, before, new)
+                newcomers = set(book.holders) - set(entry[1].holders) if entry else set()
+                told += self._refill(before, newcomers, mine=True) if before else []
+                told += [Told(item=item) for item in new if isinstance(item, Outcome)]
+                told += self._to_tell(book, operations, [])
+                due[rid] = self.now() + (SETTLING_SECONDS if self._may_have(book, operations) else 0)
+            summaries = tuple(dossier.summary for dossier in dossiers.values())
+            await self._write(Changes(told=tuple(told), summaries=summaries, due=due, cursor=cursor), dossiers)
+
+    def _with(self, rid: str, dossier: Dossier | None, items: Sequence[Item]) -> tuple[Dossier, Book]:
+        """The dossier and the book with these items, and with what isn't known yet of new operations."""
+        operations = [item for item in items if isinstance(item, Operation)]
+        outcomes = {(o.dot, o.site): o for o in (dossier.outcomes if dossier else ())}
+        for item in items:
+            if isinstance(item, Outcome) and _newer(item, outcomes.get((item.dot, item.site))):
+                outcomes[item.dot, item.site] = item
+        summary = dossier.summary if dossier else Summary(rid=rid, service="", type="", collection="")
+        changed = Dossier(
+            summary=summary,
+            operations=(*(dossier.operations if dossier else ()), *operations),
+            outcomes=tuple(outcomes.values()),
+            revision=(dossier.revision if dossier else 0) + 1,
+        )
+        book = book_of(changed)
+        changed = replace(changed, summary=summary_of(rid, book.log, summary))
+        missing = [
+            outcome
+            for op in changed.operations
+            for outcome in self._unreported(book, op, [s for s in book.concerned() if (op.dot, s) not in outcomes])
+        ]
+        if missing:
+            changed = replace(changed, outcomes=(*changed.outcomes, *missing))
+        return changed, book_of(changed)
+
+    def _unreported(self, book: Book, op: Operation, sites: Collection[str]) -> Sequence[Outcome]:
+        """What is known of an operation before these sites have reported. A creation here counts as begun at once,
+        which spares a write before it is sent.
+        """
+        rows = unreported(op, sites)
+        if self.here not in sites:
+            return rows
+        own = Outcome(rid=op.rid, dot=op.dot, site=self.here)
+        if self._may_have(book, [op]):
+            own = replace(own, state=State.BEGUN, code=REFILLED)
+        elif op.kind is Kind.CREATE:
+            self.unsent.add((op.rid, op.dot))
+            own = replace(own, state=State.BEGUN)
+        return [own if outcome.site == self.here else outcome for outcome in rows]
+
+    def _to_tell(self, book: Book, operations: Sequence[Operation], told: Sequence[Operation]) -> list[Told]:
+        peers = self._others(book.concerned())
+        own = [o for op in operations for o in book.outcomes.get(op.dot, {}).values() if o.version == 0]
+        return [
+            *(Told(item=op, peers=peers if op in told else ()) for op in operations),
+            *(Told(item=o) for o in own),
+        ]
+
+    def _refill(self, dossier: Dossier, peers: Collection[str], *, mine: bool = False) -> list[Told]:
+        """All that there is, for those who didn't hold the resource; `mine`: what is of this site's own."""
+        to = self._others(peers)
+        if not to:
+            return []
+        items = [
+            *(op for op in dossier.operations if not mine or op.site == self.here),
+            *(o for o in dossier.outcomes if o.version and (not mine or o.site == self.here)),
+        ]
+        return [Told(item=item, peers=to) for item in items]
+
+    async def feed_again(self, peer: str) -> None:
+        """Tells a peer once more all that it should know: it has lost its store, or it may have missed something."""
+        after = ""
+        while summaries := await self.store.summaries(after=after, limit=200):
+            after = summaries[-1].rid
+            for summary in summaries:
+                book = await self.book(summary.rid)
+                if book and peer in book.concerned():
+                    async with self._locked([summary.rid]):
+                        dossier = await self.store.read(summary.rid)
+                        if dossier:
+                            await self._write(Changes(told=tuple(self._refill(dossier, [peer]))), {})
+
+    async def pass_on(self, rid: str, dot: Dot, site: str) -> None:
+        """Tells a holder of another site's operation, once in a while, in case its author can't."""
+        now = self.now()
+        self._passed = {key: until for key, until in self._passed.items() if until > now}
+        if (rid, dot, site) in self._passed:
+            return
+        self._passed[rid, dot, site] = now + PASSED_SECONDS
+        async with self._locked([rid]):
+            entry = await self._entry(rid)
+            ops = [op for op in entry[0].operations if op.dot == dot] if entry else []
+            await self._write(Changes(told=tuple(Told(item=op, peers=(site,)) for op in ops)), {})
+
+    def _others(self, sites: Collection[str]) -> tuple[str, ...]:
+        return tuple(site for site in sites if site != self.here)
+
+    def _may_have(self, book: Book, operations: Sequence[Operation]) -> bool:
+        """Whether this site may have executed any of these before its store was lost: they are older than the store,
+        give or take what clocks may differ, and it held the resource then.
+        """
+        born = round(self.store.born * 1000) + MOST_AHEAD_MS
+        return any(
+            op.stamp.ms < born and op.author != self.author and self._held(book, op) for op in operations
+        )
+
+    def _held(self, book: Book, op: Operation) -> bool:
+        places = [place for place in book.log.operations if place.placement and (place == op or op.knew(place))]
+        return any(self.here in place.placement for place in places)
+
+    def _watch_clocks(self, operations: Sequence[Operation]) -> None:
+        now = round(self.now() * 1000)
+        for op in operations:
+            if too_far_ahead(op.stamp, now):
+                ahead = (op.stamp.ms - now) / 1000
+                self.complaint = f"the clock of {op.site} is {ahead:.0f} s ahead of this site's; look at both"
+                log.warning("a clock is ahead", site=op.site, seconds=round(ahead))
+            self._clock = self._clock.seen(op.stamp, now)
+
+    async def _write(self, changes: Changes, dossiers: Mapping[str, Dossier]) -> None:
+        try:
+            await self.store.write(changes)
+        except BaseException:
+            for rid in dossiers:  # nobody knows whether it was written
+                self._entries.pop(rid, None)
+            raise
+        for dossier in dossiers.values():
+            self._remember(dossier)
+        for rid in {*dossiers, *changes.due}:
+            for event in self._waiting.get(rid, ()):
+                event.set()
+        for rid, at in changes.due.items():
+            if at is not None:
+                self.due(rid, at)
+        if peers := {peer for told in changes.told for peer in told.peers}:
+            self.fed(peers)
+
+    @asynccontextmanager
+    async def _locked(self, rids: Sequence[str]) -> AsyncIterator[None]:
+        """One at a time for each resource, in an order that nobody waits in a circle."""
+        async with AsyncExitStack() as stack:
+            for rid in sorted(rids):
+                await stack.enter_async_context(self._lock(rid))
+            yield
+
+    @asynccontextmanager
+    async def _lock(self, rid: str) -> AsyncIterator[None]:
+        lock, users = self._locks.get(rid, (asyncio.Lock(), 0))
+        self._locks[rid] = (lock, users + 1)
+        try:
+            async with lock:
+                yield
+        finally:
+            lock, users = self._locks.pop(rid)
+            if users > 1:
+                self._locks[rid] = (lock, users - 1)
+
+
+def _news(dossier: Dossier | None, items: Sequence[Item]) -> list[Item]:
+    """Those that say something new, each once."""
+    known = {op.dot for op in dossier.operations} if dossier else set()
+    outcomes = {(o.dot, o.site): o for o in (dossier.outcomes if dossier else ())}
+    new: list[Item] = []
+    for item in items:
+        if isinstance(item, Operation):
+            if item.dot not in known:
+                known.add(item.dot)
+                new.append(item)
+        elif _newer(item, outcomes.get((item.dot, item.site))):
+            outcomes[item.dot, item.site] = item
+            new.append(item)
+    return new
+
+
+def _newer(outcome: Outcome, than: Outcome | None) -> bool:
+    return than is None or outcome.version > than.version

@@ -1,0 +1,382 @@
+"""A write of a replicated resource, from the request to the reply. It is done at a holder, which writes it down, does
+its own part while the others do theirs, and tells the caller what came of it where.
+
+If nobody has accepted it, nobody will later: who asked was told that it failed.
+"""
+
+import asyncio
+import json
+import re
+from collections.abc import AsyncGenerator, Callable, Collection, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+
+from cheops.applications import Application
+from cheops.applications.concern import Concern
+from cheops.applications.replies import chosen_in, name_in, with_id, without_revisions
+from cheops.applications.translate import in_rids, new_rid, recordable, rid_of, secret_headers, values_in
+from cheops.errors import BadRequest, HolderUnreachable, NotThere, ReliedOn
+from cheops.execute import OUTCOME
+from cheops.model import Headers, PeerState, Reply, Request
+from cheops.ports import Blobs, Peers
+from cheops.reconcile.applying import Applied, version_after
+from cheops.reconcile.book import Book
+from cheops.reconcile.engine import Engine
+from cheops.reconcile.exchange import Exchange
+from cheops.reconcile.ledger import Draft, Ledger
+from cheops.record.merging import touched
+from cheops.record.operation import WITHDRAWN, Birth, Body, Dot, Kind, Operation, Outcome, Recorded, State
+
+RESOURCE = b"cheops-resource"
+PREFER = b"prefer"
+FORCE = b"cheops-force"
+WAIT_SECONDS = 10.0
+LONGEST_WAIT = 3600.0
+_CONDITIONS = frozenset({b"if-match", b"if-none-match", b"if-unmodified-since", b"if-modified-since"})
+_STILL_AT_IT = frozenset({"waits-for-body"})
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Wish:
+    """What the caller prefers (RFC 7240): how long to wait, in seconds, or not at all."""
+
+    wait: float = WAIT_SECONDS
+    asynchronous: bool = False
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Written:
+    """A request as it goes into the log: what it makes (or the resource it is for), and its parts."""
+
+    rid: str
+    kind: Kind
+    concern: Concern
+    recorded: Recorded
+    birth: Birth | None
+    touches: frozenset[str] | None
+    refers: tuple[str, ...]
+    shares: Mapping[str, str]
+    placement: tuple[str, ...]
+
+
+class Writer:
+    """Writes of the site's ledger. `digits` gives random hexadecimal digits."""
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        engine: Engine,
+        exchange: Exchange,
+        blobs: Blobs,
+        peers: Peers,
+        application: Callable[[], Application],
+        digits: Callable[[int], str],
+    ) -> None:
+        self._ledger, self._engine, self._exchange, self._blobs = ledger, engine, exchange, blobs
+        self._peers, self._application, self._digits = peers, application, digits
+
+    @property
+    def _here(self) -> str:
+        return self._ledger.here
+
+    async def write(
+        self, request: Request, concern: Concern, placement: Sequence[str], shares: Mapping[str, str]
+    ) -> Reply:
+        """The reply to a write. `placement` is where a new resource is to be; one that is there stays where it is.
+
+        Raises BadRequest, NotThere, ReliedOn, HolderUnreachable, StoreFailed.
+        """
+        wish = wish_of(request)
+        body = await self._blobs.keep(request.body) if request.body else None
+        written = await self._written(request, concern, body, tuple(placement), shares)
+        callers = secret_headers(request.headers)
+        conditions = tuple(pair for pair in request.headers if pair[0] in _CONDITIONS)
+        applied: list[asyncio.Future[Applied]] = []
+        await self._check(written, request)
+
+        def make(book: Book | None, draft: Draft) -> Operation:
+            op = self._operation(written, book, draft)
+            holders = book.holders if book and book.holders and not book.log.gone else written.placement
+            if self._here in holders:
+                applied.append(self._engine.lend(op.rid, op.dot, (*callers, *conditions)))
+            self._exchange.lend(op.rid, op.dot, callers, [site for site in holders if site != self._here])
+            return op
+
+        book, op = await self._ledger.append(written.rid, make, tell=not conditions)
+        if wish.asynchronous:
+            return _accepted(written.rid)
+        own = applied[-1] if applied else None
+        if conditions and own and not await self._here_first(op, own, wish):
+            return await self._failed(book, op, own)
+        return await self._answer(op, own, wish)
+
+    # What is written
+
+    async def _written(
+        self, request: Request, concern: Concern, body: Body | None, placement: tuple[str, ...], shares: Mapping[str, str]
+    ) -> Written:
+        application, rules = self._application(), concern.rules
+        media_type = _header(request, b"content-type")
+        inline = body.inline if body else None
+        chosen = concern.id
+        if inline is not None:
+            inline = without_revisions(inline, rules)
+            if concern.kind is Kind.CREATE and rules and rules.client_id == "accepted":
+                chosen = chosen_in(inline, rules) or self._uuid()
+                inline = with_id(inline, rules, chosen)
+        values = values_in(request.target.decode("latin1"), media_type, inline)
+        named = await self._ledger.store.find(values)
+        target = request.target.decode("latin1")
+        headers = tuple(
+            (name.decode("latin1"), value.decode("latin1"))
+            for name, value in recordable(request.headers, rules, application)
+        )
+        cast = in_rids(target, headers, inline, named, self._here, request.service, application)
+        recorded = Recorded(
+            method=request.method,
+            target=cast.target,
+            headers=cast.headers,
+            body=_body(body, cast.body),
+            secret=bool(secret_headers(request.headers)),
+        )
+        assert concern.kind, "only writes are written"
+        name = name_in(inline, rules) if inline is not None and concern.kind is Kind.CREATE else ""
+        rid, birth = self._birth(request.service, concern, chosen, name)
+        return Written(
+            rid=rid,
+            kind=concern.kind,
+            concern=concern,
+            recorded=recorded,
+            birth=birth,
+            touches=touched(inline, media_type) if concern.kind is Kind.MERGE and inline is not None else None,
+            refers=tuple(other for other in cast.refers if other != rid),
+            shares=shares,
+            placement=placement,
+        )
+
+    def _birth(self, service: str, concern: Concern, chosen: str, name: str) -> tuple[str, Birth | None]:
+        if concern.summary and concern.kind is not Kind.CREATE:
+            known = concern.summary
+            birth = Birth(
+                service=known.service,
+                type=known.type,
+                collection=known.collection,
+                chosen=known.chosen,
+                name=known.name,
+                parent=known.parent,
+            )
+            return known.rid, birth if concern.kind is Kind.REPLACE and known.chosen and not concern.facet else None
+        identity = chosen or (name if concern.rules and concern.rules.unique_name else "")
+        rid = (
+            rid_of(service, concern.type, concern.collection, identity)
+            if identity
+            else new_rid(self._digits)
+        )
+        birth = Birth(
+            service=service,
+            type=concern.type,
+            collection=concern.collection,
+            chosen=chosen,
+            name=name or chosen,
+            parent=concern.parent,
+        )
+        return rid, birth
+
+    def _operation(self, written: Written, book: Book | None, draft: Draft) -> Operation:
+        there = book is not None and book.log.birth is not None and not book.log.gone
+        births = written.kind is Kind.CREATE or (written.kind is Kind.REPLACE and not there)
+        if not there and (not births or written.birth is None):
+            raise NotThere("the resource isn't there any more", hint="It was deleted; `cheops resources` lists what is.")
+        concern = written.concern
+        return Operation(
+            rid=written.rid,
+            author=draft.author,
+            n=draft.n,
+            stamp=draft.stamp,
+            after=draft.after,
+            kind=written.kind,
+            facet=concern.facet,
+            touches=written.touches,
+            repeats=concern.repeats,
+            commutes=concern.commutes,
+            alone=concern.alone,
+            request=written.recorded,
+            birth=written.birth if births else None,
+            placement=written.placement if births else (),
+            refers=written.refers,
+            shares=written.shares,
+        )
+
+    async def _check(self, written: Written, request: Request) -> None:
+        """Raises what forbids the write, before anything is written down."""
+        book = await self._ledger.book(written.rid)
+        if written.kind is Kind.DELETE and not request.values(FORCE):
+            relying = [s for s in await self._ledger.store.referring(written.rid) if not s.gone]
+            if relying:
+                listed = ", ".join(f"{s.service}/{s.type} {s.name or s.rid}" for s in relying[:10])
+                raise ReliedOn(
+                    f"other resources rely on it: {listed}",
+                    hint="Delete them first, or send the request with the header Cheops-Force: delete.",
+                    relying=[s.rid for s in relying],
+                )
+        concern = written.concern
+        if book and written.kind is Kind.ACTION and not (concern.repeats or concern.commutes or concern.alone):
+            away = [site for site in book.holders if site != self._here and not self._is_up(site)]
+            if away:
+                raise HolderUnreachable(
+                    f"the action can't be undone or done twice, and {', '.join(away)}, which holds the resource too, "
+                    "can't be reached; nothing was executed",
+                    hint="Send it again once all holders are up: `cheops sites`.",
+                    sites=away,
+                )
+
+    def _is_up(self, site: str) -> bool:
+        view = self._peers.peers().get(site)
+        return view is not None and view.state is PeerState.UP
+
+    def _is_down(self, site: str) -> bool:
+        view = self._peers.peers().get(site)
+        return view is None or view.state is PeerState.DOWN
+
+    def _uuid(self) -> str:
+        digits = self._digits(32)
+        return f"{digits[:8]}-{digits[8:12]}-4{digits[13:16]}-a{digits[17:20]}-{digits[20:32]}"
+
+    # What the caller hears
+
+    async def _here_first(self, op: Operation, own: "asyncio.Future[Applied]", wish: Wish) -> bool:
+        """A write with a condition is for the service here to accept or refuse; then the others are told."""
+        await asyncio.wait((own,), timeout=max(wish.wait, WAIT_SECONDS))
+        accepted = own.done() and not own.cancelled() and own.result().outcome.state is State.DONE
+        if accepted:
+            await self._ledger.tell(op)
+        return accepted
+
+    async def _answer(self, op: Operation, own: "asyncio.Future[Applied] | None", wish: Wish) -> Reply:
+        loop = asyncio.get_running_loop()
+        end = loop.time() + wish.wait
+        if own:
+            await asyncio.wait((own,), timeout=wish.wait)
+
+        def answered(book: Book) -> bool:
+            return all(
+                _has_answered(book.outcome(op.dot, site)) or self._is_down(site)
+                for site in book.holders
+                if site != self._here
+            )
+
+        book = await self._ledger.until(op.rid, answered, max(end - loop.time(), 0))
+        assert book, "it was only just written"
+        outcomes = {site: outcome for site in book.holders if (outcome := book.outcome(op.dot, site))}
+        reply = _own_reply(own) or next((_told(o) for o in outcomes.values() if o.state is State.DONE), None)
+        if reply and (any(o.state is State.DONE for o in outcomes.values())):
+            return _with(reply, op.rid, outcomes)
+        if any(_may_still(outcome) for outcome in outcomes.values()):
+            return _with(_accepted(op.rid), op.rid, outcomes)
+        return await self._failed(book, op, own)
+
+    async def _failed(self, book: Book, op: Operation, own: "asyncio.Future[Applied] | None") -> Reply:
+        """Nobody has accepted it: it is withdrawn, so that nobody does later, and the caller gets the failure."""
+        before = book.outcome(op.dot, self._here) or Outcome(rid=op.rid, dot=op.dot, site=self._here)
+        now = self._ledger.now()
+        why = "nobody has accepted it, and the caller was told so"
+        version = version_after(before, now)
+        await self._ledger.report(
+            replace(before, state=State.DROPPED, code=WITHDRAWN, why=why, version=version, at=now)
+        )
+        outcomes = {site: outcome for site in book.holders if (outcome := book.outcome(op.dot, site))}
+        refusals = [o for o in outcomes.values() if o.status is not None]
+        reply = _own_reply(own) or (_told(refusals[0]) if refusals else None)
+        if reply is None:
+            said = ", ".join(f"{o.site}: {o.why or 'unreachable'}" for o in outcomes.values())
+            raise HolderUnreachable(
+                f"none of the sites that hold the resource could take it: {said}; nothing was executed",
+                hint="Send it again once one of them is up: `cheops sites`.",
+                sites=list(outcomes),
+            )
+        return _with(reply, op.rid, outcomes)
+
+
+def wish_of(request: Request) -> Wish:
+    """What the Prefer headers say. Raises BadRequest for a wait that isn't a number of seconds."""
+    said = b",".join(request.values(PREFER)).decode("latin1").lower()
+    wait = re.search(r'(?:^|[,;\s])wait\s*=\s*"?([^",;\s]*)', said)
+    if wait and not re.fullmatch(r"\d{1,6}", wait[1]):
+        raise BadRequest(f"Prefer: wait={wait[1]} isn't a number of seconds", hint="Write Prefer: wait=30.")
+    seconds = min(float(wait[1]), LONGEST_WAIT) if wait else WAIT_SECONDS
+    return Wish(wait=seconds, asynchronous=bool(re.search(r"(?:^|[,;\s])respond-async(?:$|[,;\s])", said)))
+
+
+def _has_answered(outcome: Outcome | None) -> bool:
+    if outcome is None or outcome.version == 0:
+        return False
+    return outcome.state is not State.PENDING or outcome.code not in _STILL_AT_IT
+
+
+def _may_still(outcome: Outcome) -> bool:
+    """Whether it may have been executed, or may be by somebody who has it now."""
+    if outcome.state in (State.BEGUN, State.ASKS):
+        return outcome.version > 0 or outcome.code != ""
+    return outcome.state is State.PENDING and outcome.code in _STILL_AT_IT
+
+
+def _own_reply(own: "asyncio.Future[Applied] | None") -> Reply | None:
+    if own is None or not own.done() or own.cancelled():
+        return None
+    return own.result().reply
+
+
+def _told(outcome: Outcome) -> Reply:
+    """Another site's reply, as far as it was told."""
+    headers: Headers = ((b"content-length", str(len(outcome.body)).encode()),)
+    for name, value in ((b"content-type", outcome.media_type), (b"location", outcome.location)):
+        headers = (*headers, (name, value.encode("latin1"))) if value else headers
+    return Reply(status=outcome.status or 200, headers=headers, body=_once(outcome.body))
+
+
+def _accepted(rid: str) -> Reply:
+    """It is written down, and will be done."""
+    document = {"resource": rid, "status": "accepted", "ask": f"cheops resource show {rid}"}
+    body = json.dumps(document).encode() + b"\n"
+    headers = (
+        (b"content-type", b"application/json"),
+        (b"content-length", str(len(body)).encode()),
+        (b"preference-applied", b"respond-async"),
+    )
+    return _with(Reply(status=202, headers=headers, body=_once(body)), rid, {})
+
+
+def _with(reply: Reply, rid: str, outcomes: Mapping[str, Outcome]) -> Reply:
+    """The reply, and what came of it where: a list of RFC 9651."""
+    added: Headers = ((RESOURCE, rid.encode()),)
+    if outcomes:
+        words = ", ".join(f"{site}={_word(outcome)}" for site, outcome in outcomes.items())
+        added = (*added, (OUTCOME, words.encode()))
+    kept = tuple(pair for pair in reply.headers if pair[0] not in (RESOURCE, OUTCOME))
+    return replace(reply, headers=(*kept, *added))
+
+
+def _word(outcome: Outcome) -> str:
+    match outcome.state:
+        case State.DONE | State.REFUSED:
+            return str(outcome.status or outcome.state.value)
+        case State.PENDING if outcome.code == "needs-credentials":
+            return outcome.code
+        case State.PENDING | State.BEGUN:
+            return "pending"
+        case _:
+            return outcome.state.value
+
+
+def _header(request: Request, name: bytes) -> str:
+    return next((value.decode("latin1") for value in request.values(name)), "")
+
+
+def _body(body: Body | None, inline: bytes | None) -> Body | None:
+    if body is None or body.inline is None or inline is None:
+        return body
+    return Body(inline=inline, size=len(inline))
+
+
+async def _once(body: bytes) -> AsyncGenerator[bytes, None]:
+    yield body

@@ -1,0 +1,262 @@
+"""Requests that concern replicated resources: who serves a read, and to whom a write goes.
+
+    write, scope `A & B`, here is one of them      written down here, executed on all of them      reconcile/writing.py
+    write, no scope, of a resource held here       the same
+    write that belongs to others                   passed on to the first of them that can
+    write, scope of one site                       refused if other sites hold the resource too
+    write of something unknown                     the service here; after its 404, whoever holds it
+    read, scope `A & B`                            of one resource: the nearest replica; of a list: the union
+    read that missed here                          the replica here under its own id, else a holder's
+
+A request that another site has passed on isn't passed on again.
+"""
+
+import asyncio
+import json
+from collections.abc import AsyncGenerator, Callable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from cheops.applications import Application
+from cheops.applications.concern import Concern, concern, segments
+from cheops.applications.translate import at_site, in_rids, rids_in
+from cheops.bodies import Ending, KeptBody
+from cheops.errors import CheopsError, NotReplicated, SiteUnreachable, Subset
+from cheops.execute import Executor, Sending
+from cheops.model import PeerState, Reply, Request, View
+from cheops.plan.replication import replicas_of
+from cheops.ports import HOLDERS, Peers, Transport
+from cheops.reconcile.book import Book
+from cheops.reconcile.ledger import Ledger
+from cheops.reconcile.writing import Writer
+from cheops.scope import Location, SiteName
+
+MISSED = b"cheops-missed"  # the service here has answered 404 to this read
+PASSED = b"cheops-passed"  # the site that has passed a request on
+ASK_SECONDS = 1.5
+UNKNOWN_SECONDS = 1.0  # that nobody holds it isn't asked again
+MOST_UNKNOWN = 10_000
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Meant:
+    """A request, what it concerns, and where its scope says that it goes: None if nothing is said of its service."""
+
+    request: Request
+    concern: Concern
+    location: Location | None
+    shares: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def writes(self) -> bool:
+        return self.concern.kind is not None
+
+
+class Replication:
+    """The replicated resources of one site, as requests meet them."""
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        writer: Writer,
+        transport: Transport,
+        peers: Peers,
+        application: Callable[[], Application],
+    ) -> None:
+        self._ledger, self._writer, self._transport, self._peers = ledger, writer, transport, peers
+        self._application = application
+        self._unknown: dict[tuple[str, bytes], float] = {}
+
+    async def meant(self, request: Request, location: Location | None, shares: dict[str, str]) -> Meant:
+        """What a request concerns, as far as this site knows."""
+        target = request.target.decode("latin1")
+        named = await self._ledger.store.find(segments(target), request.service)
+        found = concern(request.method, target, request.service, self._application(), named, self._ledger.here)
+        return Meant(request=request, concern=found, location=location, shares=shares)
+
+    async def serve(self, meant: Meant, view: View, executor: Executor) -> Reply | None:
+        """The reply to a request; None if it concerns no replicated resource, so that its plan is carried out."""
+        sites = replicas_of(meant.location, view) if meant.location else None
+        if not meant.writes:
+            return await self._read(meant, sites, executor)
+        if sites is not None:
+            return await self._scoped(meant, sites, executor)
+        if meant.concern.summary:
+            return await self._managed(meant, executor)
+        if meant.location is None and meant.concern.id and meant.concern.facet is not None:
+            return await self._unknown_here(meant, executor)
+        return None
+
+    # Writes
+
+    async def _scoped(self, meant: Meant, sites: Sequence[str], executor: Executor) -> Reply:
+        summary = meant.concern.summary
+        if summary and not summary.gone:
+            book = await self._book(summary.rid)
+            if set(sites) != set(book.holders):
+                raise self._subset(book, sites)
+            return await self._to_holders(meant, book.holders, executor)
+        if self._ledger.here not in sites:
+            return await self._pass_on(meant.request, sites, executor)
+        if not meant.concern.makes:
+            raise NotReplicated(
+                f"nothing that is replicated is at {meant.request.target.decode('latin1')}",
+                hint="A scope with & makes a resource, on several sites; send this without it.",
+            )
+        return await self._writer.write(meant.request, meant.concern, sites, meant.shares)
+
+    async def _managed(self, meant: Meant, executor: Executor) -> Reply:
+        assert meant.concern.summary
+        book = await self._book(meant.concern.summary.rid)
+        if book.log.gone and not meant.concern.makes:
+            return await self._here(meant, book, executor)
+        if isinstance(meant.location, SiteName) and set(book.holders) != {meant.location.name}:
+            raise self._subset(book, [meant.location.name])
+        if book.log.gone:  # what is made anew is this site's own
+            return await self._here(meant, book, executor)
+        return await self._to_holders(meant, book.holders, executor)
+
+    async def _to_holders(self, meant: Meant, holders: Sequence[str], executor: Executor) -> Reply:
+        here = self._ledger.here
+        ordered = not (meant.concern.repeats or meant.concern.commutes or meant.concern.alone)
+        if ordered and holders[0] != here and not meant.request.values(PASSED):
+            return await self._pass_on(meant.request, holders[:1], executor)  # one site alone says what comes first
+        if here in holders:
+            return await self._writer.write(meant.request, meant.concern, holders, meant.shares)
+        return await self._pass_on(meant.request, holders, executor)
+
+    async def _unknown_here(self, meant: Meant, executor: Executor) -> Reply | None:
+        """The service here first; if it knows nothing of it, another site may."""
+        request = meant.request
+        lengths = [int(value) for value in request.values(b"content-length")]
+        body = (
+            KeptBody(request.body, executor.patience.keep_bytes, lengths[0] if lengths else None)
+            if request.body
+            else None
+        )
+        here = replace(request, body=body.again() if body else None)
+        reply = await self._transport.send(here, site=self._ledger.here)
+        if reply.status != 404 or (body and not body.repeatable) or request.values(PASSED):
+            return replace(reply, body=Ending(reply.body, body.close)) if body else reply
+        holders = await self._ask_peers(request)
+        if not holders:
+            return replace(reply, body=Ending(reply.body, body.close)) if body else reply
+        await reply.body.aclose()
+        again = replace(request, body=body.again() if body else None)
+        passed = await self._pass_on(again, holders, executor)
+        return replace(passed, body=Ending(passed.body, body.close)) if body else passed
+
+    def _subset(self, book: Book, sites: Sequence[str]) -> Subset:
+        held = " & ".join(book.holders)
+        return Subset(
+            f"the resource is held by {held}, and a write of it goes to all of them, not to {' & '.join(sites)} alone",
+            hint="Send it without a scope. To change which sites hold it: "
+            f"cheops resource scope {book.rid} '{{{book.summary.service}: {' & '.join(sites)}}}'",
+            resource=book.rid,
+            holders=list(book.holders),
+        )
+
+    # Reads
+
+    async def _read(self, meant: Meant, sites: Sequence[str] | None, executor: Executor) -> Reply | None:
+        request, summary = meant.request, meant.concern.summary
+        if sites is not None and meant.concern.lists:
+            return None
+        if summary and not summary.gone:
+            book = await self._book(summary.rid)
+            if self._ledger.here in book.holders and (local := await self._local(request, book)):
+                return local
+            return await self._pass_on(request, self._able(book), executor)
+        if sites is not None:
+            ordered = sorted(sites, key=lambda site: site != self._ledger.here)
+            return await self._pass_on(request, ordered, executor)
+        if request.values(MISSED) and not request.values(PASSED) and (holders := await self._ask_peers(request)):
+            return await self._pass_on(request, holders, executor)
+        return None
+
+    async def _local(self, request: Request, book: Book) -> Reply | None:
+        """What the replica here says; None if there is none yet."""
+        if not book.local_id(self._ledger.here) or not book.has(self._ledger.here):
+            return None
+        target = request.target.decode("latin1")
+        named = await self._ledger.store.find(segments(target), request.service)
+        cast = in_rids(target, (), None, named, self._ledger.here, request.service, self._application())
+        ids = await self._ledger.local_ids(rids_in(cast.target, (), None), self._ledger.here)
+        local = at_site(cast.target, (), None, ids)
+        headers = tuple(pair for pair in request.headers if pair[0] not in (MISSED, PASSED))
+        return await self._transport.send(
+            replace(request, target=local.target.encode("latin1"), headers=headers), site=self._ledger.here
+        )
+
+    def _able(self, book: Book) -> list[str]:
+        """The other holders, those that surely have it first."""
+        others = [site for site in book.holders if site != self._ledger.here]
+        return sorted(others, key=lambda site: not book.has(site))
+
+    # Others
+
+    async def _pass_on(self, request: Request, sites: Sequence[str], executor: Executor) -> Reply:
+        """To the agent of the first of these sites that can."""
+        here = self._ledger.here
+        if request.values(PASSED):
+            raise NotReplicated(f"{here} was taken for a holder of the resource, and isn't one (any more)")
+        ordered = sorted((site for site in sites if site != here), key=self._is_down)
+        passed = replace(request, headers=(*(h for h in request.headers if h[0] != MISSED), (PASSED, here.encode())))
+        return await executor.execute([Sending(site=site, request=passed, door=True) for site in ordered])
+
+    def _is_down(self, site: str) -> bool:
+        view = self._peers.peers().get(site)
+        return view is None or view.state is PeerState.DOWN
+
+    async def _ask_peers(self, request: Request) -> list[str]:
+        """The sites that hold what a request concerns, as others know; the first that knows counts."""
+        key, now = (request.service, request.target.partition(b"?")[0]), self._ledger.now()
+        if self._unknown.get(key, 0) > now:
+            return []
+        question = {"service": request.service, "method": request.method, "target": request.target.decode("latin1")}
+        wire = json.dumps(question).encode()
+        up = [site for site, view in self._peers.peers().items() if view.state is PeerState.UP]
+        asked = [asyncio.create_task(self._ask(site, wire)) for site in up]
+        try:
+            for answered in asyncio.as_completed(asked):
+                if holders := await answered:
+                    return holders
+        finally:
+            for task in asked:
+                task.cancel()
+        if len(self._unknown) >= MOST_UNKNOWN:
+            self._unknown.clear()
+        self._unknown[key] = now + UNKNOWN_SECONDS
+        return []
+
+    async def _ask(self, site: str, question: bytes) -> list[str]:
+        try:
+            answer = json.loads(await self._transport.ask(HOLDERS, site=site, body=question, seconds=ASK_SECONDS))
+            return [str(holder) for holder in answer.get("holders", ())]
+        except (SiteUnreachable, CheopsError, ValueError, AttributeError):
+            return []
+
+    async def holders_told(self, wire: bytes) -> bytes:
+        """The answer to a peer that asks who holds what a request concerns."""
+        answer: dict[str, Any] = {}
+        try:
+            asked = json.loads(wire)
+            target, service = str(asked["target"]), str(asked["service"])
+            method = str(asked["method"])
+        except (ValueError, KeyError, TypeError):
+            return b"{}"
+        request = Request(service=service, method=method, target=target.encode("latin1", "replace"), headers=())
+        meant = await self.meant(request, None, {})
+        if meant.concern.summary and not meant.concern.summary.gone:
+            book = await self._book(meant.concern.summary.rid)
+            answer = {"rid": book.rid, "holders": list(book.holders)}
+        return json.dumps(answer).encode()
+
+    async def _book(self, rid: str) -> Book:
+        book = await self._ledger.book(rid)
+        assert book, "what is found is there"
+        return book
+
+
+async def _once(body: bytes) -> AsyncGenerator[bytes, None]:
+    yield body
