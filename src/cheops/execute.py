@@ -25,11 +25,14 @@ _DISCARDED = 64 << 10  # bytes of a reply that nobody gets; beyond them the conn
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Sending:
-    """A request as it is sent to `site`; `keep` is the scope (UUID, text) that must be on disk before, if any."""
+    """A request as it is sent to `site`; `keep` is the scope (UUID, text) that must be on disk before, if any; `door`:
+    it goes to the agent there.
+    """
 
     site: str
     request: Request
     keep: tuple[str, str] | None = None
+    door: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -83,7 +86,7 @@ class Executor:
     async def _send(self, sending: Sending) -> Reply:
         if sending.keep:
             self.kept.keep(*sending.keep)
-        return await self.transport.send(sending.request, site=sending.site)
+        return await self.transport.send(sending.request, site=sending.site, door=sending.door)
 
 
 class _FirstAble:

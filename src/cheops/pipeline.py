@@ -3,13 +3,14 @@
     intercept   the wire becomes a Request                        intercept/door.py
     read        the scope is found: header, URL, id, token        carry/read.py           pure
     understand  text becomes a tree, names are checked            scope/                  pure
+    replicate   what concerns a replicated resource goes its way  replicate.py, reconcile/
     plan        tree and view become steps                        plan/                   pure
     carry       the resolved scope is put where it follows on     carry/write.py          pure
     execute     the steps are carried out                         execute.py
     reply       the Reply goes back on the wire                   intercept/door.py
 
 A request without a scope, or with a scope that names one site, never comes here: Envoy serves it alone, as
-intercept/envoy/ tells it to.
+intercept/envoy/ tells it to. Writes of a service that has replicated resources do come, and reads of it that missed.
 """
 
 import json
@@ -25,7 +26,8 @@ from cheops.execute import Executor, Patience, Sending
 from cheops.model import Reply, Request, View
 from cheops.plan import Forward, Plan, centres_of, make_plan, show
 from cheops.ports import KeptScopes, Peers, Transport
-from cheops.scope import Binding, Scope, ScopeError, SiteName, parse
+from cheops.replicate import Replication
+from cheops.scope import Binding, Scope, ScopeError, SiteName, canonical, parse
 
 LONGEST_REMEMBERED = 1024  # characters
 MOST_REMEMBERED = 1000  # plans; together at most a few megabytes
@@ -48,22 +50,39 @@ class Pipeline:
     random: RandomDigits
     planned: Callable[[str], None] = lambda _: None
     patience: Patience = field(default_factory=Patience)
+    replication: Replication | None = None
     remembered: dict[tuple[str, str], Plan] = field(default_factory=dict, repr=False)
 
     async def serve(self, request: Request) -> Reply:
         """The reply to a request. Raises CheopsError for whatever isn't a service's own answer."""
         carried = read_carried(request, self.application)
+        shown = request.values(PLAN_ONLY)
+        if shown and shown != [b"only"]:
+            raise BadRequest("the header Cheops-Plan has one value, 'only'", hint="Leave it out to send the request.")
+        executor = Executor(transport=self.transport, kept=_Kept(self.kept, self.view.site), patience=self.patience)
+        if self.replication and (reply := await self._replicated(self.replication, carried, executor)):
+            self.planned("replication")
+            return reply
         plan = await self._plan(carried)
         self.planned(plan.kind)
-        if said := request.values(PLAN_ONLY):
-            return self._shown(plan, carried, said)
+        if shown:
+            return self._shown(plan, carried)
         if request.values(b"upgrade"):
             raise NotYet(
                 "an upgraded connection (a websocket, kubectl exec) needs a scope that names one site",
                 hint="Write it as {service: Site}.",
             )
-        executor = Executor(transport=self.transport, kept=_Kept(self.kept, self.view.site), patience=self.patience)
         return _with_near(await executor.execute(self._sendings(plan, carried)), plan)
+
+    async def _replicated(self, replication: Replication, carried: Carried, executor: Executor) -> Reply | None:
+        """The reply to what concerns a replicated resource; None if this doesn't."""
+        scope, service = await self.understand(carried), carried.request.service
+        locations = {binding.service: binding.location for binding in scope.bindings}
+        if not replication.may_concern(service, locations.get(service)):
+            return None
+        shares = {name: canonical(place) for name, place in locations.items() if name != service}
+        meant = await replication.meant(carried.request, locations.get(service), shares)
+        return await replication.serve(meant, await self._view(scope, service), executor)
 
     async def _plan(self, carried: Carried) -> Plan:
         """The plan. Of one site, the same words for the same service always mean the same: it is remembered."""
@@ -95,10 +114,8 @@ class Pipeline:
         keep = (carrying.keep_under, forward.resolved.text()) if carrying.keep_under else None
         return Sending(site=forward.site, request=carrying.request, keep=keep)
 
-    def _shown(self, plan: Plan, carried: Carried, said: Sequence[bytes]) -> Reply:
+    def _shown(self, plan: Plan, carried: Carried) -> Reply:
         """The plan itself; nothing is sent."""
-        if said != [b"only"]:
-            raise BadRequest("the header Cheops-Plan has one value, 'only'", hint="Leave it out to send the request.")
         without = replace(carried.request, headers=tuple(h for h in carried.request.headers if h[0] != PLAN_ONLY))
         sendings = self._sendings(plan, replace(carried, request=without))
         view = replace(self.view, peers=self.peers.peers())

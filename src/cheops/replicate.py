@@ -29,7 +29,7 @@ from cheops.ports import HOLDERS, Peers, Transport
 from cheops.reconcile.book import Book
 from cheops.reconcile.ledger import Ledger
 from cheops.reconcile.writing import Writer
-from cheops.scope import Location, SiteName
+from cheops.scope import Location, Replicas, SiteName, Spread
 
 MISSED = b"cheops-missed"  # the service here has answered 404 to this read
 PASSED = b"cheops-passed"  # the site that has passed a request on
@@ -65,7 +65,12 @@ class Replication:
     ) -> None:
         self._ledger, self._writer, self._transport, self._peers = ledger, writer, transport, peers
         self._application = application
+        self.managed: frozenset[str] = frozenset()
         self._unknown: dict[tuple[str, bytes], float] = {}
+
+    def may_concern(self, service: str, location: Location | None) -> bool:
+        """Whether a request for a service has to be looked at here at all."""
+        return service in self.managed or isinstance(location, Replicas) or getattr(location, "spread", None) is Spread.EACH
 
     async def meant(self, request: Request, location: Location | None, shares: dict[str, str]) -> Meant:
         """What a request concerns, as far as this site knows."""

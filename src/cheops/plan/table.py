@@ -30,8 +30,6 @@ PLANNED_BY: Mapping[type, Callable[[str, Any, Resolved, View], Plan]] = {
     Around: go_around,
 }
 NOT_YET: Mapping[type | Spread, str] = {
-    Replicas: "replication (&)",
-    Spread.EACH: "replication (&)",
     Cross: "a resource that spans sites (%)",
     Spread.ACROSS: "a resource that spans sites (%)",
 }

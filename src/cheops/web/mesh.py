@@ -1,14 +1,15 @@
 """The mesh API: what agents of other sites may ask this one. Envoy has checked their certificates, and says whose."""
 
+from collections.abc import Awaitable
 from typing import Annotated, Protocol
 
-from fastapi import FastAPI, Header, HTTPException, Request, Response
+from fastapi import APIRouter, FastAPI, Header, HTTPException, Request, Response
 from fastapi.responses import PlainTextResponse
 
 from cheops import __version__
 from cheops.errors import CheopsError
 from cheops.intercept.envoy.names import PEER, PEER_ISSUED
-from cheops.ports import DISTANCES, HEARTBEAT, KeptScopes
+from cheops.ports import DISTANCES, HEARTBEAT, HOLDERS, LOG, KeptScopes
 
 
 class Membership(Protocol):
@@ -23,7 +24,23 @@ class Membership(Protocol):
         ...
 
 
-def mesh_api(kept: KeptScopes, membership: Membership) -> FastAPI:
+class Logs(Protocol):
+    """Whoever exchanges logs with the peers."""
+
+    async def receive(self, wire: bytes, sender: str) -> bytes:
+        """The answer to a push. Raises BadMessage, StoreFailed."""
+        ...
+
+    async def give(self, sender: str, after: int, store: str, limit: int) -> bytes:
+        """A page of what the peer is to be told."""
+        ...
+
+    async def holders_told(self, wire: bytes) -> bytes:
+        """Who holds what a request concerns."""
+        ...
+
+
+def mesh_api(kept: KeptScopes, membership: Membership, logs: Logs | None = None) -> FastAPI:
     """The ASGI application of the mesh API."""
     app = FastAPI(title="Cheops mesh API", version=__version__, docs_url=None, redoc_url=None)
 
@@ -54,4 +71,36 @@ def mesh_api(kept: KeptScopes, membership: Membership) -> FastAPI:
         """How far the sites are that are up, as this one has measured: {site: [us, spread in us, age in s]}."""
         return Response(membership.distances_told(), media_type="application/json")
 
+    if logs:
+        app.include_router(_log_routes(logs))
     return app
+
+
+def _log_routes(logs: Logs) -> APIRouter:
+    router = APIRouter()
+
+    @router.post(LOG)
+    async def push(request: Request, certificate: Annotated[str, Header(alias=PEER)]) -> Response:
+        """Items of the log of the site whose certificate this is."""
+        return await _told(logs.receive(await request.body(), certificate.rpartition("/")[2]))
+
+    @router.get(LOG)
+    async def pull(
+        certificate: Annotated[str, Header(alias=PEER)], after: int, store: str, limit: int = 500
+    ) -> Response:
+        """What this site has to tell, after a position."""
+        return await _told(logs.give(certificate.rpartition("/")[2], after, store, min(limit, 2000)))
+
+    @router.post(HOLDERS)
+    async def holders(request: Request) -> Response:
+        """Who holds what a request concerns."""
+        return await _told(logs.holders_told(await request.body()))
+
+    return router
+
+
+async def _told(work: Awaitable[bytes]) -> Response:
+    try:
+        return Response(await work, media_type="application/octet-stream")
+    except CheopsError as error:
+        return Response(error.body(), status_code=error.status, media_type="application/problem+json")
