@@ -8,24 +8,29 @@ executes it once if it has done so and its answer is lost; whoever calls this ha
 import asyncio
 import tempfile
 from collections.abc import AsyncGenerator, Callable, Mapping
-from contextlib import aclosing, suppress
+from contextlib import aclosing
 from dataclasses import dataclass, field, replace
+from typing import IO, Any
 
-from cheops.applications import Application
-from cheops.applications.replies import failed_inside, follow, made
+from cheops.applications import Application, Resource
+from cheops.applications.replies import Standing, failed_inside, follow, listed, made, standing_of
 from cheops.applications.translate import Recast, UnknownHere, at_site, item_of, rids_in
 from cheops.errors import CheopsError, CredentialsFailed, SiteUnreachable, StoreFailed
 from cheops.model import Headers, Reply, Request
 from cheops.ports import Blobs, Credentials, Transport
 from cheops.reconcile.book import Book
-from cheops.reconcile.judging import Answer, Verdict, judge
+from cheops.reconcile.judging import Answer, Verdict, judge, repeats
 from cheops.reconcile.ledger import Ledger
 from cheops.reconcile.steps import Step
-from cheops.record.operation import Body, Kind, Operation, Outcome, Recorded, State
+from cheops.record.operation import Body, Dot, Kind, Operation, Outcome, Recorded, State
 
 IN_MEMORY = 1 << 20  # bytes of a reply; a longer one goes through a file
 EXCERPT = 64 << 10  # bytes of a reply that are kept with its outcome
-FOLLOW_SECONDS = 600.0
+FOLLOW_SECONDS = 3600.0
+UNDER_WAY_SECONDS = 1.0
+UNDER_WAY = "under-way"
+"""The code of what a service has accepted and is still at; `why` is where that is asked."""
+MOST_PAGES = 100
 _EXECUTED = b"cheops-executed"
 
 
@@ -86,10 +91,10 @@ class Applier:
 
     async def _own(self, book: Book, op: Operation, recorded: Recorded) -> Headers:
         """The site's own credentials. Raises _Waits if they are needed and can't be had, or mustn't be used."""
+        if op.kind is not Kind.PLACE and not self._vouched(book, op) and (recorded.secret or op.site != self._here):
+            raise _Waits("waits-for-acceptance", "no site has accepted it yet, and who asked for it is gone")
         if not recorded.secret:
             return ()
-        if op.kind is not Kind.PLACE and not self._vouched(book, op):
-            raise _Waits("needs-credentials", "no site has accepted it with the caller's credentials, and these are gone")
         try:
             headers = await self._credentials.headers(book.summary.service)
         except CredentialsFailed as error:
@@ -156,11 +161,11 @@ class Applier:
             answer = Answer(status=503, executed=error.members.get("executed", "unknown"))
             return Applied(outcome=self._judged(book, step, before, answer, error.detail))
         try:
-            kept, content = await _kept(reply)
+            whole, content = await kept(reply)
         except SiteUnreachable as error:
             answer = Answer(status=reply.status, executed="unknown")
             return Applied(outcome=self._judged(book, step, before, answer, error.detail))
-        return await self._read(book, step, before, kept, content, callers=callers, request=request)
+        return await self._read(book, step, before, whole, content, callers=callers, request=request)
 
     def _patience(self, op: Operation) -> float | None:
         """A large body takes what time it takes; the service that has all of it may take no longer than others."""
@@ -189,24 +194,125 @@ class Applier:
             found = made(reply.status, reply.headers, content, rules, request.target.decode("latin1"))
             if found.local_id and (op.kind in (Kind.CREATE, Kind.REPLACE) or (rules and rules.moves)):
                 outcome = replace(outcome, local_id=found.local_id if not op.facet or (rules and rules.moves) else "")
-            outcome, reply = await self._follow(book, step, outcome, reply, content, request)
+            outcome = self._follows(outcome, reply, content, rules, request.target.decode("latin1"))
         return Applied(outcome=outcome, reply=reply)
 
-    async def _follow(
-        self, book: Book, step: Step, outcome: Outcome, reply: Reply, content: bytes, request: Request
-    ) -> tuple[Outcome, Reply]:
-        """What became of a request that was accepted, at its end."""
+    # What a service is still at
+
+    def _follows(self, outcome: Outcome, reply: Reply, content: bytes, rules: Resource | None, target: str) -> Outcome:
+        """A request that was accepted, and that is not at its end yet, is looked after."""
+        following = follow(reply.status, reply.headers, content, rules, target)
+        if following is None or outcome.state is not State.DONE:
+            return outcome
+        return replace(outcome, code=UNDER_WAY, why=following.target)
+
+    async def look_after(self, book: Book, lent: Callable[[Dot], Headers | None]) -> float | None:
+        """Looks what became of all that the service was still at; when to look again, None if all is at its end."""
+        own = [o for o in book.own(self._here).values() if o.code == UNDER_WAY]
+        for outcome in own:
+            await self._look_at(book, outcome, lent(outcome.dot))
+        return self._ledger.now() + UNDER_WAY_SECONDS if own else None
+
+    async def _look_at(self, book: Book, outcome: Outcome, callers: Headers | None) -> None:
+        now = self._ledger.now()
+        credentials = callers if callers is not None else await self._credentials.headers(book.summary.service)
+        try:
+            status, content = await self._get(book, outcome.why, credentials or ())
+        except (CheopsError, TimeoutError):
+            return
         rules = self._rules(book)
-        following = follow(reply.status, reply.headers, content, rules, request.target.decode("latin1"))
-        if following is None:
-            return outcome, reply
-        return replace(outcome, state=State.BEGUN, code="under-way", why="the service is still at it"), reply
+        standing = standing_of(status, content, rules)
+        if standing is Standing.UNDER_WAY and now - outcome.at < FOLLOW_SECONDS:
+            return
+        version = version_after(outcome, now)
+        if standing is Standing.FAILED:
+            why = f"the service accepted it, and then failed: {content[:200].decode(errors='replace')}"
+            changed = replace(outcome, state=State.REFUSED, code="failed", why=why, version=version, at=now)
+        else:
+            changed = replace(outcome, code="", why="", version=version, at=now)
+        await self._ledger.report(changed)
 
-    async def ended(self, book: Book, step: Step, outcome: Outcome, callers: Headers | None) -> Outcome | None:
-        """What became of an operation that a service has accepted and was still at; None if it still is."""
-        raise NotImplementedError
+    async def _get(self, book: Book, target: str, credentials: Headers) -> tuple[int, bytes]:
+        """A read of this site's service. Raises SiteUnreachable, TimeoutError."""
+        request = Request(
+            service=book.summary.service,
+            method="GET",
+            target=target.encode("latin1"),
+            headers=((b"host", b"localhost"), (b"accept", b"application/json"), *credentials),
+        )
+        async with asyncio.timeout(self.settings.seconds):
+            reply = await self._transport.send(request, site=self._here)
+            _, content = await kept(reply)
+        return reply.status, content
 
-    def _rules(self, book: Book):  # type: ignore[no-untyped-def]
+    # Whether something was executed
+
+    async def probe(self, book: Book, op: Operation, before: Outcome, callers: Headers | None) -> Applied:
+        """Looks whether an operation that may have been executed was. Its outcome is then DONE, or PENDING with the
+        code "absent": it is to be executed; else it waits, or asks an operator.
+        """
+        if op.kind is not Kind.CREATE:
+            if repeats(op):
+                return Applied(outcome=self._absent(before))
+            why = "it may have been executed before a crash, and can't be looked for"
+            return Applied(outcome=self._now(before, state=State.ASKS, code="unclear", why=why))
+        try:
+            assert op.request
+            credentials = callers if callers is not None else await self._own(book, op, op.request)
+            found = await self._look_for(book, op, credentials)
+        except _Waits as waits:
+            return Applied(outcome=self._now(before, state=State.BEGUN, code=waits.code, why=waits.why))
+        except (SiteUnreachable, TimeoutError) as error:
+            why = f"it may have been executed; the service can't be asked: {error}"
+            return Applied(outcome=self._now(before, state=State.BEGUN, code="unclear", why=why))
+        match found:
+            case []:
+                return Applied(outcome=self._absent(before))
+            case [local_id]:
+                return Applied(
+                    outcome=self._now(
+                        before, state=State.DONE, run=self._run(book), status=200, local_id=local_id, code="found", why=""
+                    )
+                )
+        why = f"it may have been executed: {len(found)} are like what it makes: {', '.join(found[:5])}"
+        return Applied(outcome=self._now(before, state=State.ASKS, code="unclear", why=why))
+
+    def _absent(self, before: Outcome) -> Outcome:
+        return replace(before, state=State.PENDING, code="absent", version=before.version, why="")
+
+    async def _look_for(self, book: Book, op: Operation, credentials: Headers) -> list[str]:
+        """The local ids of what may be what the operation makes. Raises _Waits, SiteUnreachable, TimeoutError."""
+        assert op.request
+        body = op.request.body.inline if op.request.body else None
+        recast = await self.localise(op.request, body)
+        if book.summary.chosen:
+            item = await self.localise(replace(op.request, target=item_of(book.summary, self.settings.application)), None)
+            status, _ = await self._get(book, item.target, credentials)
+            if status in (404, 410):
+                return []
+            return [book.summary.chosen] if status < 300 else self._unclear(status)
+        known = await self._known_here(book)
+        rules, target, found = self._rules(book), recast.target.partition("?")[0], []
+        for _ in range(MOST_PAGES):
+            status, content = await self._get(book, target, credentials)
+            if status >= 300:
+                return self._unclear(status)
+            page = listed(content, rules)
+            alike = [local for local in page.alike(recast.body or b"", rules) if local not in known]
+            found += alike
+            if not page.next:
+                return found
+            target = page.next
+        raise _Waits("unclear", f"the collection has more than {MOST_PAGES} pages, too many to look through")
+
+    def _unclear(self, status: int) -> list[str]:
+        raise _Waits("unclear", f"it may have been executed; the service answers {status} when it is asked")
+
+    async def _known_here(self, book: Book) -> frozenset[str]:
+        """The local ids of other resources of the same collection."""
+        return await self._ledger.ids_beside(book.summary, self._here)
+
+    def _rules(self, book: Book) -> Resource | None:
         service = self.settings.application.services.get(book.summary.service)
         return service.resources.get(book.summary.type) if service else None
 
@@ -229,9 +335,9 @@ class Applier:
     def _later(self, before: Outcome, code: str, why: str) -> Outcome:
         return self._now(before, state=State.PENDING, code=code, why=why)
 
-    def _now(self, before: Outcome, **changed: object) -> Outcome:
+    def _now(self, before: Outcome, **changed: Any) -> Outcome:
         now = self._ledger.now()
-        return replace(before, attempts=before.attempts + 1, version=version_after(before, now), at=now, **changed)  # type: ignore[arg-type]
+        return replace(before, attempts=before.attempts + 1, version=version_after(before, now), at=now, **changed)
 
     def _run(self, book: Book) -> int:
         return 1 + max((outcome.run for outcome in book.own(self._here).values()), default=0)
@@ -248,6 +354,38 @@ class _Waits(Exception):
     def __init__(self, code: str, why: str) -> None:
         super().__init__(why)
         self.code, self.why = code, why
+
+
+async def kept(reply: Reply) -> tuple[Reply, bytes]:
+    """The reply with its body in memory, or in a file if it is long; and the body, or its beginning."""
+    beginning = bytearray()
+    async with aclosing(reply.body) as body:
+        async for chunk in body:
+            beginning += chunk
+            if len(beginning) > IN_MEMORY:
+                spooled = await _spool(bytes(beginning), body)
+                return replace(reply, body=_read_file(spooled)), bytes(beginning[:IN_MEMORY])
+    content = bytes(beginning)
+    return replace(reply, body=_once(content)), content
+
+
+async def _spool(beginning: bytes, rest: AsyncGenerator[bytes, None]) -> IO[bytes]:
+    file = tempfile.TemporaryFile()  # noqa: SIM115: it is closed by who reads it
+    file.write(beginning)
+    async for chunk in rest:
+        await asyncio.to_thread(file.write, chunk)
+    return file
+
+
+async def _read_file(file: IO[bytes]) -> AsyncGenerator[bytes, None]:
+    with file:
+        file.seek(0)
+        while chunk := await asyncio.to_thread(file.read, 1 << 18):
+            yield chunk
+
+
+async def _once(content: bytes) -> AsyncGenerator[bytes, None]:
+    yield content
 
 
 def _header(reply: Reply, name: bytes) -> str:

@@ -191,7 +191,7 @@ class Engine:
             elif plan.todo:
                 due = await self._step(book, plan.todo[0])
             else:
-                due = await self._applier.look_after(book)
+                due = await self._applier.look_after(book, self._callers_of(book.rid))
                 if due is None and rid in self._again:
                     continue
                 self._tell_all(book)
@@ -210,6 +210,13 @@ class Engine:
             for dot, outcome in book.own(here).items()
         }
         return steps(book.log, own, here)
+
+    def _callers_of(self, rid: str) -> Callable[[Dot], Headers | None]:
+        def callers(dot: Dot) -> Headers | None:
+            lent = self._lent.get((rid, dot))
+            return lent.callers if lent else None
+
+        return callers
 
     def is_idle(self, book: Book) -> bool:
         """Whether nothing is left to be done here that isn't waited for."""

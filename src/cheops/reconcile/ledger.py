@@ -76,6 +76,15 @@ class Ledger:
         books = [book for rid in rids if (book := await self.book(rid))]
         return {book.rid: local for book in books if (local := book.local_id(site))}
 
+    async def ids_beside(self, summary: Summary, site: str) -> frozenset[str]:
+        """The ids by which a site knows the other resources of the same collection."""
+        found, after = set(), ""
+        while page := await self.store.summaries(after=after, limit=500, service=summary.service):
+            after = page[-1].rid
+            beside = [s.rid for s in page if s.collection == summary.collection and s.rid != summary.rid]
+            found |= set((await self.local_ids(beside, site)).values())
+        return frozenset(found)
+
     async def _entry(self, rid: str) -> tuple[Dossier, Book] | None:
         if not self._shared and (entry := self._entries.get(rid)):
             self._entries.move_to_end(rid)
