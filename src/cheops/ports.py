@@ -12,6 +12,7 @@ HEARTBEAT = "/~cheops/heartbeat"  # what agents ask each other; Envoy doesn't lo
 DISTANCES = "/distances"
 LOG = "/log"
 HOLDERS = "/holders"
+BLOBS = "/blobs"
 
 
 class Transport(Protocol):

@@ -291,26 +291,21 @@ class Applier:
             if status in (404, 410):
                 return []
             return [book.summary.chosen] if status < 300 else self._unclear(status)
-        known = await self._known_here(book)
         rules, target, found = self._rules(book), recast.target.partition("?")[0], []
         for _ in range(MOST_PAGES):
             status, content = await self._get(book, target, credentials)
             if status >= 300:
                 return self._unclear(status)
             page = listed(content, rules)
-            alike = [local for local in page.alike(recast.body or b"", rules) if local not in known]
-            found += alike
+            found += page.alike(recast.body or b"", rules)
             if not page.next:
-                return found
+                known = await self._ledger.taken(found, book.rid, book.summary.service)
+                return [local for local in found if local not in known]
             target = page.next
         raise _Waits("unclear", f"the collection has more than {MOST_PAGES} pages, too many to look through")
 
     def _unclear(self, status: int) -> list[str]:
         raise _Waits("unclear", f"it may have been executed; the service answers {status} when it is asked")
-
-    async def _known_here(self, book: Book) -> frozenset[str]:
-        """The local ids of other resources of the same collection."""
-        return await self._ledger.ids_beside(book.summary, self._here)
 
     def _rules(self, book: Book) -> Resource | None:
         service = self.settings.application.services.get(book.summary.service)

@@ -6,7 +6,7 @@ only its own resource. Nothing here is lost by a crash but the credentials of ca
 
 import asyncio
 import heapq
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 import structlog
@@ -42,20 +42,22 @@ class _Lent:
 
 class Engine:
     """Works on the site's ledger. `drawn` gives a number from 0 to 1; `fetch` sees to it that the body of an operation
-    is here.
+    is here, `tidy` forgets what nobody needs any more.
     """
 
     def __init__(
         self,
         ledger: Ledger,
         applier: Applier,
-        fetch: Callable[[Operation, Sequence[str]], "asyncio.Future[None]"],
+        fetch: Callable[[Operation, Sequence[str]], Awaitable[None]],
+        tidy: Callable[[Book], Awaitable[None]],
         drawn: Callable[[], float],
         *,
         owner: str,
         shared: bool = False,
     ) -> None:
-        self._ledger, self._applier, self._fetch, self._drawn = ledger, applier, fetch, drawn
+        self._ledger, self._applier, self._drawn = ledger, applier, drawn
+        self._fetch, self._tidy = fetch, tidy
         self._claims = _Leases(ledger.store, owner, ledger.now) if shared else _Own()
         self._shared = shared
         self._lent: dict[Key, _Lent] = {}
@@ -192,6 +194,7 @@ class Engine:
                 due = await self._step(book, plan.todo[0])
             else:
                 due = await self._applier.look_after(book, self._callers_of(book.rid))
+                await self._tidy(book)
                 if due is None and rid in self._again:
                     continue
                 self._tell_all(book)

@@ -16,6 +16,7 @@ from cheops.errors import Taken
 from cheops.ports import Changes, Cursor, Dossier, LogStore, Summary, Told
 from cheops.reconcile.book import Book, book_of, summary_of, unreported
 from cheops.record.operation import Dot, Item, Kind, Operation, Outcome, State, Vector
+from cheops.record.pruning import prunable
 from cheops.record.stamp import MOST_AHEAD_MS, Clock, Stamp, too_far_ahead
 
 log = structlog.get_logger("ledger")
@@ -76,14 +77,10 @@ class Ledger:
         books = [book for rid in rids if (book := await self.book(rid))]
         return {book.rid: local for book in books if (local := book.local_id(site))}
 
-    async def ids_beside(self, summary: Summary, site: str) -> frozenset[str]:
-        """The ids by which a site knows the other resources of the same collection."""
-        found, after = set(), ""
-        while page := await self.store.summaries(after=after, limit=500, service=summary.service):
-            after = page[-1].rid
-            beside = [s.rid for s in page if s.collection == summary.collection and s.rid != summary.rid]
-            found |= set((await self.local_ids(beside, site)).values())
-        return frozenset(found)
+    async def taken(self, ids: Collection[str], rid: str, service: str) -> frozenset[str]:
+        """Those of these local ids of this site that belong to other resources."""
+        named = await self.store.find(ids, service)
+        return frozenset(n.value for n in named if n.site in (self.here, "") and n.summary.rid != rid)
 
     async def _entry(self, rid: str) -> tuple[Dossier, Book] | None:
         if not self._shared and (entry := self._entries.get(rid)):
@@ -285,6 +282,18 @@ class Ledger:
                         dossier = await self.store.read(summary.rid)
                         if dossier:
                             await self._write(Changes(told=tuple(self._refill(dossier, [peer]))), {})
+
+    async def prune(self, book: Book) -> None:
+        """Forgets what every holder has reported and nobody needs to know any more."""
+        every = {dot: dict(sites) for dot, sites in book.outcomes.items()}
+        found = prunable(book.log, every, book.concerned())
+        if not (found.dots or found.whole):
+            return
+        async with self._locked([book.rid]):
+            entry = await self._entry(book.rid)
+            if entry and entry[1].revision == book.revision:
+                await self.store.prune(book.rid, found.dots, whole=found.whole)
+                self._entries.pop(book.rid, None)
 
     async def pass_on(self, rid: str, dot: Dot, site: str) -> None:
         """Tells a holder of another site's operation, once in a while, in case its author can't."""

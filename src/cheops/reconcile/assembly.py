@@ -1,0 +1,68 @@
+"""The parts that keep replicated resources alike, put together; what they stand on is given."""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from cheops.applications import Application
+from cheops.ports import Blobs, Credentials, LogStore, Peers, Transport
+from cheops.reconcile.applying import Applier, Settings
+from cheops.reconcile.bodies import Bodies
+from cheops.reconcile.engine import Engine
+from cheops.reconcile.exchange import Exchange
+from cheops.reconcile.ledger import Ledger
+from cheops.reconcile.writing import Writer
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Ground:
+    """What a site's replication stands on. `now` is in seconds since 1970, `drawn` gives a number from 0 to 1,
+    `digits` random hexadecimal digits. `owner` names this agent among those of the site; `shared`: there may be others.
+    """
+
+    here: str
+    store: LogStore
+    blobs: Blobs
+    transport: Transport
+    credentials: Credentials
+    peers: Peers
+    now: Callable[[], float]
+    drawn: Callable[[], float]
+    digits: Callable[[int], str]
+    owner: str
+    shared: bool = False
+
+
+class Reconciling:
+    """The ledger of a site, and who works on it."""
+
+    def __init__(self, ground: Ground, settings: Settings) -> None:
+        self.ledger = Ledger(ground.store, ground.here, ground.now, shared=ground.shared)
+        self.applier = Applier(self.ledger, ground.transport, ground.blobs, ground.credentials, settings)
+        self.bodies = Bodies(self.ledger, ground.blobs, ground.transport)
+        self.engine = Engine(
+            self.ledger,
+            self.applier,
+            self.bodies.fetch,
+            self.bodies.tidy,
+            ground.drawn,
+            owner=ground.owner,
+            shared=ground.shared,
+        )
+        self.exchange = Exchange(self.ledger, self.engine, ground.transport, ground.peers, ground.drawn)
+        self.writer = Writer(
+            self.ledger, self.engine, self.exchange, ground.blobs, ground.peers, self._application, ground.digits
+        )
+
+    def _application(self) -> Application:
+        return self.applier.settings.application
+
+    async def open(self) -> None:
+        """Takes up where the store ended. Raises StoreFailed."""
+        await self.ledger.open()
+
+    async def run(self) -> None:
+        """Until it is cancelled."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self.engine.run(), name="engine")
+            group.create_task(self.exchange.run(), name="exchange")
