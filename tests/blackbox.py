@@ -1,7 +1,7 @@
 """A service as sites know them: a REST application that keeps documents, and whose owner can make it fail.
 
-POST to a collection makes a document with an id of the service's own; PUT makes or replaces one; PATCH merges (RFC 7396);
-DELETE removes; GET reads one, or lists. Bytes below a document (PUT /notes/1/file) are kept as they come.
+POST to a collection makes a document with an id of the service's own; PUT makes or replaces one; PATCH merges (RFC
+7396); DELETE removes; GET reads one, or lists. Bytes below a document (PUT /notes/1/file) are kept as they come.
 """
 
 import asyncio
@@ -78,7 +78,9 @@ class BlackBox:
                 for key in [key for key in self.documents if key == path or key.startswith(path + "/")]:
                     del self.documents[key]
                 return reply(204, None)
-        return reply(404, {"error": "no such thing"}) if request.method != "GET" or path.count("/") > 1 else reply(200, [])
+        return (
+            reply(404, {"error": "no such thing"}) if request.method != "GET" or path.count("/") > 1 else reply(200, [])
+        )
 
 
 def _merge(target: dict[str, Any], patch: dict[str, Any]) -> None:

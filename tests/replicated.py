@@ -1,10 +1,9 @@
-"""Sites with replicated resources inside one process, on time that the test owns: links that can be cut, agents that can
-be killed at any moment, services that fail. All but the services, the links and the disks is the product.
+"""Sites with replicated resources inside one process, on time that the test owns: links that can be cut, agents that
+can be killed at any moment, services that fail. All but the services, the links and the disks is the product.
 """
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from random import Random
@@ -13,13 +12,13 @@ from typing import Any
 from blackbox import BlackBox, request
 from cheops.applications import Application
 from cheops.errors import CheopsError
-from cheops.execute import Executor, Patience
-from cheops.model import Headers, PeerState, PeerView, Reply, View
+from cheops.execute import Patience
+from cheops.model import Headers, PeerState, Reply
+from cheops.pipeline import Pipeline
 from cheops.ports import HOLDERS, LOG
 from cheops.reconcile.applying import Settings
 from cheops.reconcile.assembly import Ground, Reconciling
 from cheops.replicate import Replication
-from cheops.pipeline import Pipeline
 from cheops.sites.memory import PeersInMemory
 from cheops.stores.blobs import BlobsInMemory
 from cheops.stores.kept import KeptInMemory
@@ -148,7 +147,9 @@ class SiteInMemory:
             await self.task
         self.task = None
 
-    async def ask(self, method: str, target: str, document: Any = None, *, service: str = "notes", **headers: str) -> Answer:
+    async def ask(
+        self, method: str, target: str, document: Any = None, *, service: str = "notes", **headers: str
+    ) -> Answer:
         """A client's request at the front of this site; `X_Scope` is the header X-Scope."""
         pairs = [(name.lower().replace("_", "-"), value) for name, value in headers.items()]
         asked = request(service, method, target, document, *pairs)

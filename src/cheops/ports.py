@@ -6,6 +6,7 @@ from typing import Protocol
 
 from cheops.model import Distances, Headers, PeerView, Reply, Request
 from cheops.record.operation import Body, Dot, Item, Operation, Outcome, State
+from cheops.record.resource import Named, Summary
 from cheops.record.stamp import Stamp
 
 HEARTBEAT = "/~cheops/heartbeat"  # what agents ask each other; Envoy doesn't log it
@@ -18,8 +19,9 @@ BLOBS = "/blobs"
 class Transport(Protocol):
     """Carries requests to services."""
 
-    async def send(self, request: Request, *, site: str) -> Reply:
-        """The reply of the request's service on `site`, as soon as its headers are there.
+    async def send(self, request: Request, *, site: str, door: bool = False) -> Reply:
+        """The reply of the request's service on `site`, as soon as its headers are there; `door`: of its agent, as if
+        the request had come to that site's front.
 
         Raises SiteUnreachable when the data plane can't be reached; its member `executed` is "no" if nothing was sent.
         What Envoy answers in a service's place is a reply with the header Cheops-Executed, "no" or "unknown".
@@ -38,6 +40,12 @@ class Transport(Protocol):
 
         Raises SiteUnreachable; AgentAway, which is one, if the site is there but its agent isn't; and Refused for an
         answer that isn't 200, with its status.
+        """
+        ...
+
+    def fetch(self, path: str, *, site: str, offset: int = 0) -> AsyncGenerator[bytes, None]:
+        """The bytes that the agent of `site` has at a path, from an offset on. Raises what `ask` raises, also if nothing
+        comes for a while.
         """
         ...
 
@@ -64,24 +72,6 @@ class KeptScopes(Protocol):
     def recall(self, uuid: str) -> str | None:
         """The text of the scope, or None when it isn't kept (any more)."""
         ...
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Summary:
-    """A resource, as it is listed; `collection`, `chosen`, `parent` as in its Birth. `gone`: it was deleted, everywhere
-    it was.
-    """
-
-    rid: str
-    service: str
-    type: str
-    collection: str
-    chosen: str = ""
-    name: str = ""
-    parent: str = ""
-    placement: tuple[str, ...] = ()
-    refers: tuple[str, ...] = ()
-    gone: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -132,15 +122,6 @@ class Claim:
     owner: str
     until: float
     revision: int
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Named:
-    """That `value` names a resource: at `site`, or everywhere if that is "" (a rid, or an id that was chosen)."""
-
-    value: str
-    site: str
-    summary: Summary
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -238,10 +219,8 @@ class LogStore(Protocol):
         """The newest stamp of an operation of this store's own; (0, 0) if there is none."""
         ...
 
-    async def prune(self, rid: str, dots: Collection[Dot], *, whole: bool = False) -> None:
-        """Forgets these operations and their outcomes; `whole`: all but the summary, which stays as the resource's
-        tombstone.
-        """
+    async def prune(self, rid: str, dots: Collection[Dot]) -> None:
+        """Forgets the requests of these operations; that they were there is kept."""
         ...
 
     async def blob_users(self, sha256: str) -> int:

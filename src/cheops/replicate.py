@@ -70,7 +70,11 @@ class Replication:
 
     def may_concern(self, service: str, location: Location | None) -> bool:
         """Whether a request for a service has to be looked at here at all."""
-        return service in self.managed or isinstance(location, Replicas) or getattr(location, "spread", None) is Spread.EACH
+        return (
+            service in self.managed
+            or isinstance(location, Replicas)
+            or getattr(location, "spread", None) is Spread.EACH
+        )
 
     async def meant(self, request: Request, location: Location | None, shares: dict[str, str]) -> Meant:
         """What a request concerns, as far as this site knows."""
@@ -110,15 +114,15 @@ class Replication:
             )
         return await self._writer.write(meant.request, meant.concern, sites, meant.shares)
 
-    async def _managed(self, meant: Meant, executor: Executor) -> Reply:
+    async def _managed(self, meant: Meant, executor: Executor) -> Reply | None:
         assert meant.concern.summary
         book = await self._book(meant.concern.summary.rid)
         if book.log.gone and not meant.concern.makes:
-            return await self._here(meant, book, executor)
+            return None
         if isinstance(meant.location, SiteName) and set(book.holders) != {meant.location.name}:
             raise self._subset(book, [meant.location.name])
         if book.log.gone:  # what is made anew is this site's own
-            return await self._here(meant, book, executor)
+            return None
         return await self._to_holders(meant, book.holders, executor)
 
     async def _to_holders(self, meant: Meant, holders: Sequence[str], executor: Executor) -> Reply:
@@ -185,7 +189,7 @@ class Replication:
             return None
         target = request.target.decode("latin1")
         named = await self._ledger.store.find(segments(target), request.service)
-        cast = in_rids(target, (), None, named, self._ledger.here, request.service, self._application())
+        cast = in_rids(target, (), None, named, self._ledger.here, request.service)
         ids = await self._ledger.local_ids(rids_in(cast.target, (), None), self._ledger.here)
         local = at_site(cast.target, (), None, ids)
         headers = tuple(pair for pair in request.headers if pair[0] not in (MISSED, PASSED))

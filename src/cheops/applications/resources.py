@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterator
 from typing import Annotated, Literal, Self
 
-from pydantic import StringConstraints, model_validator
+from pydantic import Field, StringConstraints, model_validator
 
 from cheops.documents import Document, Misplaced
 
@@ -32,10 +32,33 @@ class Content(Document):
     media_type: str = "application/octet-stream"
 
 
+class Behaviour(Document):
+    """What doing it again, or in another order, does: nothing more than once is surely wrong if nothing is said."""
+
+    commutes: bool = False
+    repeats: bool = False
+
+
+class Follows(Document):
+    """How a service says what became of what it has accepted: a field of the item, and what stands there at the end."""
+
+    field: FieldPath
+    done: tuple[str, ...] = Field(min_length=1)
+    failed: tuple[str, ...] = ()
+
+
+Meaning = Literal["replace", "merge", "action"]
+
+
 class Resource(Document):
     """A type of resource. `id` and `name` are fields of its body, inside the wrapper if it has one.
 
-    `client_id` says what the service does with an id that the client chose for a new one.
+    `client_id` says what the service does with an id that the client chose for a new one; `unique_name`: a name names
+    one resource of its collection. `methods` say what a method on one means, if not what HTTP says. `actions` are by
+    path below the item, and the first member of the body if that tells them apart (action/os-start). `set_by_site` are
+    fields that each site sets itself, `revision` those that name a site's own version of it. `key` is the field by
+    which one is looked for after a crash, if its id can't be chosen. `replaceable`: the body of a creation may be put
+    to the item. `session`: nobody but who made it writes to it; `moves`: its address is the last Location.
     """
 
     collection: Path
@@ -48,6 +71,17 @@ class Resource(Document):
     client_id: Literal["accepted", "ignored", "refused"] = "ignored"
     refers: dict[FieldPath, Reference] = {}
     content: Content | None = None
+    methods: dict[Literal["PUT", "PATCH", "POST"], Meaning] = {}
+    actions: dict[str, Behaviour] = {}
+    set_by_site: tuple[FieldPath, ...] = ()
+    revision: tuple[FieldPath, ...] = ()
+    key: FieldPath | None = None
+    unique_name: bool = False
+    follows: Follows | None = None
+    errors_in: FieldPath | None = None
+    replaceable: bool = False
+    session: bool = False
+    moves: bool = False
 
     @property
     def item_path(self) -> str:

@@ -15,7 +15,6 @@ from cheops.scope import (
     Cross,
     Location,
     Otherwise,
-    Replicas,
     Scope,
     SiteName,
     Spread,

@@ -145,16 +145,16 @@ class Applier:
             raise _Waits("waits-for-body", f"its body ({body.size:,} bytes) hasn't been fetched yet")
         return self._blobs.read(body.sha256)
 
-    async def _send(
-        self, book: Book, step: Step, before: Outcome, request: Request, *, callers: bool
-    ) -> Applied:
+    async def _send(self, book: Book, step: Step, before: Outcome, request: Request, *, callers: bool) -> Applied:
         op = step.operation
         try:
             async with asyncio.timeout(self._patience(op)):
                 reply = await self._transport.send(request, site=self._here)
         except TimeoutError:
             answer = Answer(status=504, executed="unknown")
-            return Applied(outcome=self._judged(book, step, before, answer, f"no answer in {self.settings.seconds:g} s"))
+            return Applied(
+                outcome=self._judged(book, step, before, answer, f"no answer in {self.settings.seconds:g} s")
+            )
         except StoreFailed as error:  # in the middle of the body
             return Applied(outcome=self._later(before, error.code, error.detail))
         except SiteUnreachable as error:
@@ -191,7 +191,7 @@ class Applier:
         if outcome.code == "unauthorized" and not callers:
             self._credentials.refused(book.summary.service)
         if outcome.state is State.DONE and not step.leaves:
-            found = made(reply.status, reply.headers, content, rules, request.target.decode("latin1"))
+            found = made(reply.headers, content, rules, request.target.decode("latin1"))
             if found.local_id and (op.kind in (Kind.CREATE, Kind.REPLACE) or (rules and rules.moves)):
                 outcome = replace(outcome, local_id=found.local_id if not op.facet or (rules and rules.moves) else "")
             outcome = self._follows(outcome, reply, content, rules, request.target.decode("latin1"))
@@ -271,7 +271,13 @@ class Applier:
             case [local_id]:
                 return Applied(
                     outcome=self._now(
-                        before, state=State.DONE, run=self._run(book), status=200, local_id=local_id, code="found", why=""
+                        before,
+                        state=State.DONE,
+                        run=self._run(book),
+                        status=200,
+                        local_id=local_id,
+                        code="found",
+                        why="",
                     )
                 )
         why = f"it may have been executed: {len(found)} are like what it makes: {', '.join(found[:5])}"
@@ -286,7 +292,9 @@ class Applier:
         body = op.request.body.inline if op.request.body else None
         recast = await self.localise(op.request, body)
         if book.summary.chosen:
-            item = await self.localise(replace(op.request, target=item_of(book.summary, self.settings.application)), None)
+            item = await self.localise(
+                replace(op.request, target=item_of(book.summary, self.settings.application)), None
+            )
             status, _ = await self._get(book, item.target, credentials)
             if status in (404, 410):
                 return []
@@ -319,7 +327,9 @@ class Applier:
             case Verdict.DONE:
                 return self._now(before, state=State.DONE, run=self._run(book), status=answer.status, code="", why="")
             case Verdict.REFUSED:
-                return self._now(before, state=State.REFUSED, run=self._run(book), status=answer.status, code="refused", why=why)
+                return self._now(
+                    before, state=State.REFUSED, run=self._run(book), status=answer.status, code="refused", why=why
+                )
             case Verdict.CREDENTIALS:
                 return self._now(before, state=State.PENDING, status=answer.status, code="unauthorized", why=why)
             case Verdict.UNCLEAR:

@@ -9,7 +9,7 @@ LONGEST_SECONDS = 30.0
 
 def pause(attempts: int, drawn: float) -> float:
     """Seconds until the next attempt, after this many; `drawn` is from 0 to 1."""
-    whole = min(LONGEST_SECONDS, FIRST_SECONDS * 2 ** min(attempts, 20))
+    whole: float = min(LONGEST_SECONDS, FIRST_SECONDS * 2.0 ** min(attempts, 20))
     return whole * (0.5 + 0.5 * drawn)
 
 

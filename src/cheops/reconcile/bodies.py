@@ -29,7 +29,8 @@ class Bodies:
             path = f"{BLOBS}/{body.sha256}"
             try:
                 await self._blobs.fetch(
-                    body, lambda offset, site=site: self._transport.fetch(path, site=site, offset=offset)  # type: ignore[misc]
+                    body,
+                    lambda offset, site=site: self._transport.fetch(path, site=site, offset=offset),  # type: ignore[misc]
                 )
                 return
             except BlobDamaged as error:

@@ -3,9 +3,10 @@
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
-from cheops.ports import Dossier, Summary
+from cheops.ports import Dossier
 from cheops.record.log import Log
 from cheops.record.operation import FINAL, WITHDRAWN, Dot, Kind, Operation, Outcome, State
+from cheops.record.resource import Summary
 
 
 @dataclass(frozen=True, kw_only=True)

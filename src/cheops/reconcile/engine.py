@@ -7,7 +7,7 @@ only its own resource. Nothing here is lost by a crash but the credentials of ca
 import asyncio
 import heapq
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 import structlog
 

@@ -146,9 +146,7 @@ class Exchange:
             await self._push(peer, partner, fed.items[0][0] - 1, position, items)
             partner.sent = position
 
-    async def _push(
-        self, peer: str, partner: _Partner, previous: int, position: int, items: tuple[Item, ...]
-    ) -> None:
+    async def _push(self, peer: str, partner: _Partner, previous: int, position: int, items: tuple[Item, ...]) -> None:
         lent = self._lent_to(peer)
         push = Push(store=self._ledger.store.store, previous=previous, position=position, items=items, lent=tuple(lent))
         answer = await self._transport.ask(LOG, site=peer, body=packed_push(push), seconds=ANSWER_SECONDS)
@@ -293,4 +291,3 @@ class Exchange:
             if self._state(author) is PeerState.UP or self._state(outcome.site) is not PeerState.UP:
                 continue
             await self._ledger.pass_on(outcome.rid, outcome.dot, outcome.site)
-

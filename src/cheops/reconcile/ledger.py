@@ -13,10 +13,11 @@ from dataclasses import dataclass, replace
 import structlog
 
 from cheops.errors import Taken
-from cheops.ports import Changes, Cursor, Dossier, LogStore, Summary, Told
+from cheops.ports import Changes, Cursor, Dossier, LogStore, Told
 from cheops.reconcile.book import Book, book_of, summary_of, unreported
 from cheops.record.operation import Dot, Item, Kind, Operation, Outcome, State, Vector
 from cheops.record.pruning import prunable
+from cheops.record.resource import Summary
 from cheops.record.stamp import MOST_AHEAD_MS, Clock, Stamp, too_far_ahead
 
 log = structlog.get_logger("ledger")
@@ -264,7 +265,7 @@ class Ledger:
         to = self._others(peers)
         if not to:
             return []
-        items = [
+        items: list[Item] = [
             *(op for op in dossier.operations if not mine or op.site == self.here),
             *(o for o in dossier.outcomes if o.version and (not mine or o.site == self.here)),
         ]
@@ -287,12 +288,12 @@ class Ledger:
         """Forgets what every holder has reported and nobody needs to know any more."""
         every = {dot: dict(sites) for dot, sites in book.outcomes.items()}
         found = prunable(book.log, every, book.concerned())
-        if not (found.dots or found.whole):
+        if not found:
             return
         async with self._locked([book.rid]):
             entry = await self._entry(book.rid)
             if entry and entry[1].revision == book.revision:
-                await self.store.prune(book.rid, found.dots, whole=found.whole)
+                await self.store.prune(book.rid, found)
                 self._entries.pop(book.rid, None)
 
     async def pass_on(self, rid: str, dot: Dot, site: str) -> None:
@@ -315,9 +316,7 @@ class Ledger:
         give or take what clocks may differ, and it held the resource then.
         """
         born = round(self.store.born * 1000) + MOST_AHEAD_MS
-        return any(
-            op.stamp.ms < born and op.author != self.author and self._held(book, op) for op in operations
-        )
+        return any(op.stamp.ms < born and op.author != self.author and self._held(book, op) for op in operations)
 
     def _held(self, book: Book, op: Operation) -> bool:
         places = [place for place in book.log.operations if place.placement and (place == op or op.knew(place))]

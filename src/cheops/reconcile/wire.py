@@ -6,7 +6,7 @@ Versions N and N-1 talk to each other: members that aren't known are skipped. Wh
 import json
 import zlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from cheops.errors import BadMessage

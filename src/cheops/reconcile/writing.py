@@ -7,14 +7,14 @@ If nobody has accepted it, nobody will later: who asked was told that it failed.
 import asyncio
 import json
 import re
-from collections.abc import AsyncGenerator, Callable, Collection, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from cheops.applications import Application
 from cheops.applications.concern import Concern
+from cheops.applications.ids import new_rid, rid_of
 from cheops.applications.replies import chosen_in, name_in, with_id, without_revisions
-from cheops.applications.translate import in_rids, new_rid, recordable, rid_of, secret_headers, values_in
+from cheops.applications.translate import check_query, in_rids, recordable, secret_headers, values_in
 from cheops.errors import BadRequest, HolderUnreachable, NotThere, ReliedOn
 from cheops.execute import OUTCOME
 from cheops.model import Headers, PeerState, Reply, Request
@@ -25,7 +25,7 @@ from cheops.reconcile.engine import Engine
 from cheops.reconcile.exchange import Exchange
 from cheops.reconcile.ledger import Draft, Ledger
 from cheops.record.merging import touched
-from cheops.record.operation import WITHDRAWN, Birth, Body, Dot, Kind, Operation, Outcome, Recorded, State
+from cheops.record.operation import WITHDRAWN, Birth, Body, Kind, Operation, Outcome, Recorded, State
 
 RESOURCE = b"cheops-resource"
 PREFER = b"prefer"
@@ -113,7 +113,12 @@ class Writer:
     # What is written
 
     async def _written(
-        self, request: Request, concern: Concern, body: Body | None, placement: tuple[str, ...], shares: Mapping[str, str]
+        self,
+        request: Request,
+        concern: Concern,
+        body: Body | None,
+        placement: tuple[str, ...],
+        shares: Mapping[str, str],
     ) -> Written:
         application, rules = self._application(), concern.rules
         media_type = _header(request, b"content-type")
@@ -124,14 +129,11 @@ class Writer:
             if concern.kind is Kind.CREATE and rules and rules.client_id == "accepted":
                 chosen = chosen_in(inline, rules) or self._uuid()
                 inline = with_id(inline, rules, chosen)
-        values = values_in(request.target.decode("latin1"), media_type, inline)
-        named = await self._ledger.store.find(values)
         target = request.target.decode("latin1")
-        headers = tuple(
-            (name.decode("latin1"), value.decode("latin1"))
-            for name, value in recordable(request.headers, rules, application)
-        )
-        cast = in_rids(target, headers, inline, named, self._here, request.service, application)
+        check_query(target)
+        named = await self._ledger.store.find(values_in(target, inline))
+        headers = recordable(request.headers, application)
+        cast = in_rids(target, headers, inline, named, self._here, request.service, rules)
         recorded = Recorded(
             method=request.method,
             target=cast.target,
@@ -167,11 +169,7 @@ class Writer:
             )
             return known.rid, birth if concern.kind is Kind.REPLACE and known.chosen and not concern.facet else None
         identity = chosen or (name if concern.rules and concern.rules.unique_name else "")
-        rid = (
-            rid_of(service, concern.type, concern.collection, identity)
-            if identity
-            else new_rid(self._digits)
-        )
+        rid = rid_of(service, concern.type, concern.collection, identity) if identity else new_rid(self._digits)
         birth = Birth(
             service=service,
             type=concern.type,
@@ -186,7 +184,9 @@ class Writer:
         there = book is not None and book.log.birth is not None and not book.log.gone
         births = written.kind is Kind.CREATE or (written.kind is Kind.REPLACE and not there)
         if not there and (not births or written.birth is None):
-            raise NotThere("the resource isn't there any more", hint="It was deleted; `cheops resources` lists what is.")
+            raise NotThere(
+                "the resource isn't there any more", hint="It was deleted; `cheops resources` lists what is."
+            )
         concern = written.concern
         return Operation(
             rid=written.rid,
@@ -359,13 +359,13 @@ def _with(reply: Reply, rid: str, outcomes: Mapping[str, Outcome]) -> Reply:
 def _word(outcome: Outcome) -> str:
     match outcome.state:
         case State.DONE | State.REFUSED:
-            return str(outcome.status or outcome.state.value)
+            return str(outcome.status) if outcome.status else str(outcome.state.value)
         case State.PENDING if outcome.code == "needs-credentials":
-            return outcome.code
+            return str(outcome.code)
         case State.PENDING | State.BEGUN:
             return "pending"
         case _:
-            return outcome.state.value
+            return str(outcome.state.value)
 
 
 def _header(request: Request, name: bytes) -> str:

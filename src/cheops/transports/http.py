@@ -14,13 +14,14 @@ from yarl import URL
 
 from cheops.bodies import Ending
 from cheops.errors import AgentAway, BadRequest, Refused, SiteUnreachable
-from cheops.intercept.envoy.names import AGENT_AWAY, AGENT_SERVICE, EXECUTED, PATH, SERVICE, TO, local, site
+from cheops.intercept.envoy.names import AGENT_AWAY, AGENT_SERVICE, DOOR, EXECUTED, PATH, SERVICE, TO, local, site
 from cheops.model import Headers, Reply, Request
 
 _URL = URL("http://egress/", encoded=True)  # the path goes in a header, past every parser
 _HOP_BY_HOP = {b"connection", b"keep-alive", b"proxy-connection", b"te", b"trailer", b"transfer-encoding", b"upgrade"}
 _CHUNK = 1 << 16
 _SMALL = 16 << 10
+STALLED_SECONDS = 10.0
 
 
 class HttpTransport:
@@ -45,10 +46,11 @@ class HttpTransport:
     async def __aexit__(self, *_: object) -> None:
         await self._session.close()
 
-    async def send(self, request: Request, *, site: str) -> Reply:
+    async def send(self, request: Request, *, site: str, door: bool = False) -> Reply:
         """The reply of the request's service on `site`, once its headers are there. Raises SiteUnreachable."""
         to = self._cluster(request.service, site)
-        internal = ((TO, to), (SERVICE, request.service), (PATH, _as_text(request.target, "the URL")))
+        internal = [(TO, to), (SERVICE, request.service), (PATH, _as_text(request.target, "the URL"))]
+        internal += [(DOOR, "yes")] if door else []
         headers = [*_end_to_end(request.headers), *internal]
         expects = b"100-continue" in (value.lower() for value in request.values(b"expect"))
         body = await _for_aiohttp(request, expects=expects)
@@ -103,6 +105,24 @@ class HttpTransport:
             )
         said = _member(content, "detail") or content[:200].decode(errors="replace")
         raise Refused(f"the agent of {site} answered {reply.status}: {said}", site=site, answer=reply.status)
+
+    async def fetch(self, path: str, *, site: str, offset: int = 0) -> AsyncGenerator[bytes, None]:
+        """The bytes of what the agent of `site` keeps, from an offset on. Raises SiteUnreachable, Refused."""
+        to = self._cluster(AGENT_SERVICE, site)
+        headers = {TO: to, SERVICE: AGENT_SERVICE, PATH: path, "Host": "mesh", "Range": f"bytes={offset}-"}
+        timeout = aiohttp.ClientTimeout(total=None, sock_connect=5, sock_read=STALLED_SECONDS)
+        try:
+            async with self._session.get(_URL, headers=headers, timeout=timeout, allow_redirects=False) as reply:
+                if reply.status == 416:
+                    return
+                if reply.status not in (200, 206) or (offset and reply.status != 206):
+                    said = f"it answered {reply.status}"
+                    kind = SiteUnreachable if EXECUTED in reply.headers else Refused
+                    raise kind(f"{site} doesn't give {path}: {said}", site=site, why=said, answer=reply.status)
+                async for chunk in reply.content.iter_any():
+                    yield chunk
+        except (aiohttp.ClientError, OSError, TimeoutError) as error:
+            raise _unreachable(site, str(error) or f"nothing came for {STALLED_SECONDS:g} s") from error
 
     def _cluster(self, service: str, to: str) -> str:
         return local(service) if to == self._here else site(to)

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from cheops.errors import AgentAway, SiteUnreachable
 from cheops.intercept.envoy.names import EXECUTED, SERVED_BY
 from cheops.model import Reply, Request
-from cheops.ports import KeptScopes
+from cheops.ports import Blobs, KeptScopes
 
 Handler = Callable[[Request], Awaitable[Reply]]
 """A service: what it answers to a request."""
@@ -35,6 +35,9 @@ class Network:
         self.services: dict[tuple[str, str], Handler] = {}
         self.kept: dict[str, KeptScopes] = {}
         self.agents: dict[str, Agent] = {}
+        self.doors: dict[str, Handler] = {}
+        self.blobs: dict[str, Blobs] = {}
+        self.takes: Callable[[str, str], float] = lambda one, other: 0.0
         self.sent: list[Sent] = []
         self._cut: set[frozenset[str]] = set()
 
@@ -57,13 +60,13 @@ class MemoryTransport:
     def __init__(self, here: str, network: Network) -> None:
         self._here, self._network = here, network
 
-    async def send(self, request: Request, *, site: str) -> Reply:
+    async def send(self, request: Request, *, site: str, door: bool = False) -> Reply:
         """The reply of the request's service on `site`, or what Envoy would answer in its place."""
         self._network.sent.append(Sent(origin=self._here, site=site, request=request))
         if not self._joined(site):
             sentence = f"The site {site} can't be reached from {self._here}."
             return _problem(503, "unreachable", sentence, site, executed="no")
-        service = self._network.services.get((site, request.service))
+        service = self._network.doors.get(site) if door else self._network.services.get((site, request.service))
         if service is None:
             return _problem(404, "no-such-service", f"The site {site} doesn't run this service.", site, executed="no")
         reply = await service(request)
@@ -89,6 +92,16 @@ class MemoryTransport:
         if site not in self._network.agents:
             raise AgentAway(f"the agent of {site} can't be asked: it doesn't run", site=site, why="it doesn't run")
         return await self._network.agents[site](self._here, path, body)
+
+    async def fetch(self, path: str, *, site: str, offset: int = 0) -> AsyncGenerator[bytes, None]:
+        """The bytes of a body that `site` keeps."""
+        if not self._joined(site) or site not in self._network.blobs:
+            raise SiteUnreachable(
+                f"{site} can't be asked for a body: the link is cut", site=site, why="the link is cut"
+            )
+        kept = self._network.blobs[site].read(path.rpartition("/")[2], offset)
+        async for chunk in self._while_joined(kept, site):
+            yield chunk
 
     def _joined(self, site: str) -> bool:
         return self._network.joins(self._here, site)
