@@ -163,12 +163,11 @@ class _Fold:
 
 
 def _say_once(effective: list[Operation], superseded: dict[Dot, Dot]) -> None:
-    """Of concurrent creations that say the same, the first is enough; a deletion of what is gone says nothing."""
+    """Of concurrent creations that say the same, the first is enough."""
     first: Operation | None = None
-    dead: Operation | None = None
     for op in effective:
         if op.kind is Kind.DELETE:
-            first, dead = None, op
+            first = None
         elif op.kind is Kind.CREATE:
             if first and first.request == op.request:
                 superseded[op.dot] = first.dot

@@ -38,7 +38,7 @@ class BlobFiles:
 
     async def _keep_file(self, beginning: bytes, rest: AsyncGenerator[bytes, None]) -> Body:
         descriptor, name = tempfile.mkstemp(suffix=".half", dir=self._folder)
-        digest, size, path = hashlib.sha256(), 0, Path(name)
+        digest, size = hashlib.sha256(), 0
         try:
             with os.fdopen(descriptor, "wb", buffering=0) as file, self._told("kept"):
                 gathered = bytearray(beginning)
@@ -49,9 +49,10 @@ class BlobFiles:
                         gathered.clear()
                 size += await asyncio.to_thread(_write, file.fileno(), bytes(gathered), digest)
                 await asyncio.to_thread(os.fsync, file.fileno())
-                await asyncio.to_thread(self._name_it, path, digest.hexdigest())
+                await asyncio.to_thread(self._name_it, Path(name), digest.hexdigest())
         except BaseException:
-            Path(name).unlink(missing_ok=True)  # noqa: ASYNC240: it takes microseconds
+            with suppress(FileNotFoundError):
+                os.unlink(name)  # noqa: PTH108
             raise
         return Body(sha256=digest.hexdigest(), size=size)
 
