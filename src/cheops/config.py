@@ -11,10 +11,19 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    PlainSerializer,
+    SecretStr,
+    ValidationError,
+    model_validator,
+)
 
 from cheops.applications import Application, Service, find_application, read_application
 from cheops.applications.description import OneSpelling, ServiceName
+from cheops.credentials import Provider
 from cheops.documents import Document, Misplaced, mistake_in, read_document
 from cheops.errors import BadSettings
 
@@ -180,6 +189,13 @@ class Traces(Document):
     sample: float = Field(default=1.0, gt=0, le=1)
 
 
+class Store(Document):
+    """Where the operation log is: a file of the site's data, or a database that several agents may share."""
+
+    url: SecretStr | None = None
+    owner: str | None = Field(default=None, pattern=r"^[A-Za-z0-9_.-]{1,64}$")
+
+
 class Envoy(Document):
     """What may be tuned of the data plane."""
 
@@ -202,6 +218,8 @@ class Settings(Document):
     otherwise: Otherwise = Otherwise()
     traces: Traces | None = None
     envoy: Envoy = Envoy()
+    store: Store = Store()
+    credentials: Annotated[dict[ServiceName, Provider], OneSpelling] = {}
 
     @model_validator(mode="after")
     def _sites_are_clear(self) -> "Settings":
@@ -247,12 +265,16 @@ class Settings(Document):
 
 @dataclass(frozen=True, kw_only=True)
 class Site:
-    """A site as its agent sees it: the settings with their paths made absolute, and the application's description."""
+    """A site as its agent sees it: the settings with their paths made absolute, and the application's description.
+
+    `managed` are the services whose writes, and reads that miss, are the agent's.
+    """
 
     settings: Settings
     application: Application
     folder: Path
     departed: frozenset[str] = frozenset()
+    managed: frozenset[str] = frozenset()
 
     @property
     def name(self) -> str:
@@ -291,6 +313,12 @@ class Site:
         """The file of the application's description."""
         named = self.settings.application
         return find_application(named, self.folder) if named else None
+
+    @property
+    def store_url(self) -> str:
+        """Of the operation log; it may hold a password."""
+        url = self.settings.store.url
+        return url.get_secret_value() if url else f"sqlite:///{self.data / 'log.db'}"
 
     def file(self, path: Path) -> Path:
         return self.folder / path

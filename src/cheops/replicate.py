@@ -13,7 +13,7 @@ A request that another site has passed on isn't passed on again.
 
 import asyncio
 import json
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -31,7 +31,6 @@ from cheops.reconcile.ledger import Ledger
 from cheops.reconcile.writing import Writer
 from cheops.scope import Location, Replicas, SiteName, Spread
 
-MISSED = b"cheops-missed"  # the service here has answered 404 to this read
 PASSED = b"cheops-passed"  # the site that has passed a request on
 ASK_SECONDS = 1.5
 UNKNOWN_SECONDS = 1.0  # that nobody holds it isn't asked again
@@ -143,7 +142,7 @@ class Replication:
             if request.body
             else None
         )
-        here = replace(request, body=body.again() if body else None)
+        here = replace(bare(request), body=body.again() if body else None)
         reply = await self._transport.send(here, site=self._ledger.here)
         if reply.status != 404 or (body and not body.repeatable) or request.values(PASSED):
             return replace(reply, body=Ending(reply.body, body.close)) if body else reply
@@ -179,9 +178,14 @@ class Replication:
         if sites is not None:
             ordered = sorted(sites, key=lambda site: site != self._ledger.here)
             return await self._pass_on(request, ordered, executor)
-        if request.values(MISSED) and not request.values(PASSED) and (holders := await self._ask_peers(request)):
-            return await self._pass_on(request, holders, executor)
-        return None
+        here = isinstance(meant.location, SiteName) and meant.location.name == self._ledger.here
+        if meant.concern.lists or not (meant.location is None or here) or request.body:
+            return None
+        reply = await self._transport.send(bare(request), site=self._ledger.here)
+        if reply.status != 404 or request.values(PASSED) or not (holders := await self._ask_peers(request)):
+            return reply
+        await reply.body.aclose()
+        return await self._pass_on(request, holders, executor)
 
     async def _local(self, request: Request, book: Book) -> Reply | None:
         """What the replica here says; None if there is none yet."""
@@ -192,10 +196,8 @@ class Replication:
         cast = in_rids(target, (), None, named, self._ledger.here, request.service)
         ids = await self._ledger.local_ids(rids_in(cast.target, (), None), self._ledger.here)
         local = at_site(cast.target, (), None, ids)
-        headers = tuple(pair for pair in request.headers if pair[0] not in (MISSED, PASSED))
-        return await self._transport.send(
-            replace(request, target=local.target.encode("latin1"), headers=headers), site=self._ledger.here
-        )
+        own = replace(bare(request), target=local.target.encode("latin1"))
+        return await self._transport.send(own, site=self._ledger.here)
 
     def _able(self, book: Book) -> list[str]:
         """The other holders, those that surely have it first."""
@@ -210,7 +212,7 @@ class Replication:
         if request.values(PASSED):
             raise NotReplicated(f"{here} was taken for a holder of the resource, and isn't one (any more)")
         ordered = sorted((site for site in sites if site != here), key=self._is_down)
-        passed = replace(request, headers=(*(h for h in request.headers if h[0] != MISSED), (PASSED, here.encode())))
+        passed = replace(request, headers=(*request.headers, (PASSED, here.encode())))
         return await executor.execute([Sending(site=site, request=passed, door=True) for site in ordered])
 
     def _is_down(self, site: str) -> bool:
@@ -267,5 +269,7 @@ class Replication:
         return book
 
 
-async def _once(body: bytes) -> AsyncGenerator[bytes, None]:
-    yield body
+def bare(request: Request) -> Request:
+    """The request without what only Cheops understands; Cheops-Via is for fronts that are met twice."""
+    kept = (pair for pair in request.headers if not pair[0].startswith(b"cheops-") or pair[0] == b"cheops-via")
+    return replace(request, headers=tuple(kept))

@@ -4,6 +4,7 @@ Without a description the conventions of REST hold, so every field but a service
 not promise: that the application really propagates what its carriers say; that is for a trial to show.
 """
 
+from collections.abc import Collection
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -155,6 +156,11 @@ class Application(Document):
                         raise Misplaced(what, "services", name, "resources", kind, *path)
         return self
 
+    def closely(self, services: Collection[str]) -> frozenset[str]:
+        """These services, and those whose resources refer to resources of theirs, as far as that is described."""
+        close = frozenset(services) & self.services.keys()
+        return close | {name for name, service in self.services.items() if close & _referred(service)}
+
     @property
     def request_id(self) -> RequestIdCarrier | None:
         return next((c for c in self.carriers if isinstance(c, RequestIdCarrier)), None)
@@ -170,6 +176,11 @@ class Application(Document):
     @property
     def aliases(self) -> dict[str, tuple[str, ...]]:
         return {name: service.aliases for name, service in self.services.items()}
+
+
+def _referred(service: Service) -> set[str]:
+    targets = {target for resource in service.resources.values() for target, _ in resource.references()}
+    return {target.partition("/")[0] for target in targets if "/" in target}
 
 
 def read_application(path: Path) -> Application:

@@ -13,7 +13,7 @@ import structlog
 
 from cheops.applications import Errors
 from cheops.errors import CheopsError
-from cheops.intercept.envoy.names import PATH, SERVICE
+from cheops.intercept.envoy.names import DOOR, PATH, SERVICE
 from cheops.model import Reply, Request
 
 Message = MutableMapping[str, Any]
@@ -21,7 +21,7 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 Serve = Callable[[Request], Awaitable[Reply]]
 
-_INTERNAL = {SERVICE.encode(), PATH.encode()}
+_INTERNAL = {SERVICE.encode(), PATH.encode(), DOOR.encode(), b"x-envoy-original-path", b"x-envoy-attempt-count"}
 log = structlog.get_logger("door")
 
 

@@ -1,6 +1,7 @@
 """The large bodies of operations: fetched from whoever has them, and forgotten once every holder is through with them."""
 
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, Sequence
+from functools import partial
 
 import structlog
 
@@ -26,17 +27,16 @@ class Bodies:
             return
         others = [site for site in dict.fromkeys((op.site, *holders)) if site != self._ledger.here]
         for site in others:
-            path = f"{BLOBS}/{body.sha256}"
             try:
-                await self._blobs.fetch(
-                    body,
-                    lambda offset, site=site: self._transport.fetch(path, site=site, offset=offset),  # type: ignore[misc]
-                )
+                await self._blobs.fetch(body, partial(self._from, site, f"{BLOBS}/{body.sha256}"))
                 return
             except BlobDamaged as error:
                 log.error("a body isn't what it should be", site=site, detail=error.detail)
             except CheopsError as error:
                 log.info("a body can't be fetched", site=site, detail=error.detail)
+
+    def _from(self, site: str, path: str, offset: int) -> AsyncGenerator[bytes, None]:
+        return self._transport.fetch(path, site=site, offset=offset)
 
     async def tidy(self, book: Book) -> None:
         """Forgets the bodies and operations that nobody needs any more."""

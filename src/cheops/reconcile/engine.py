@@ -314,7 +314,7 @@ class _Own:
 
 
 class _Leases:
-    """Claims that other agents of the site see; they are renewed while the work goes on, and end with who holds them."""
+    """Claims that other agents of the site see; renewed while the work goes on, they end with who holds them."""
 
     def __init__(self, store: LogStore, owner: str, now: Callable[[], float]) -> None:
         self._store, self._owner, self._now = store, owner, now

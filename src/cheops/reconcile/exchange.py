@@ -135,7 +135,7 @@ class Exchange:
         return view.state if view else None
 
     async def _tell_all(self, peer: str, partner: _Partner) -> None:
-        """Pushes what there is. After a break the peer is only told how far the feed goes, and pulls at its own pace."""
+        """Pushes what there is. After a break the peer is only told how far it goes, and pulls at its own pace."""
         if partner.sent is None or partner.failures:
             head = (await self._ledger.store.heads([peer])).get(peer, 0)
             await self._push(peer, partner, head, head, ())

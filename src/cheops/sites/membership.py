@@ -73,7 +73,7 @@ class Membership:
     def site(self, listed: Site | None = None) -> Site:
         """The site with the peers that it has, or would have with another site.yaml."""
         listed = listed or self._listed
-        return with_members(listed, self._roll(listed))
+        return replace(with_members(listed, self._roll(listed)), managed=listed.application.closely(self.managed))
 
     def complaints(self) -> list[str]:
         """What somebody should mend."""
@@ -92,6 +92,20 @@ class Membership:
         own = _own_record(listed, self._heart.me, self._heart.me.generation)
         self._heart.know(*seeds_of(listed), own, now=self._clocks.now())
         self.beating.look()
+
+    @property
+    def managed(self) -> frozenset[str]:
+        """The services that have replicated resources somewhere in the deployment."""
+        return frozenset(service for member in self._heart.roll.usable.values() for service in member.managed)
+
+    def manages(self, services: frozenset[str]) -> None:
+        """Says which services have replicated resources here."""
+        me = self._heart.me
+        if me.managed != tuple(sorted(services)):
+            self._heart.know(
+                replace(me, managed=tuple(sorted(services)), revision=me.revision + 1), now=self._clocks.now()
+            )
+            self.beating.look()
 
     def certified(self, issued: int) -> None:
         """The certificate's time of issue, in seconds; a newer one makes a member of a site that had left."""
@@ -123,4 +137,5 @@ def _own_record(listed: Site, known: Member | None, issued: int = 0) -> Member:
     if known is None or known.departed:
         return said
     same = (known.number, known.mesh) == (number, mesh)
-    return replace(said, revision=known.revision + (not same), generation=max(issued, known.generation))
+    generation = max(issued, known.generation)
+    return replace(said, revision=known.revision + (not same), generation=generation, managed=known.managed)

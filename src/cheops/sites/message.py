@@ -136,7 +136,9 @@ _STANDINGS = {standing.value: standing for standing in Standing}
 
 
 def _record(member: Member) -> list[Any]:
-    standing = () if member.standing is Standing.MEMBER else (member.standing.value,)
+    standing: tuple[Any, ...] = () if member.standing is Standing.MEMBER else (member.standing.value,)
+    if member.managed:
+        standing = (member.standing.value, list(member.managed))
     return [member.name, member.number, member.mesh, member.generation, member.revision, *standing]
 
 
@@ -154,6 +156,7 @@ def _member(value: Any) -> Member:
         generation=_whole(generation),
         revision=_whole(revision),
         standing=_STANDINGS[standing],
+        managed=_list(_text, MOST_TOLD)(rest[1]) if len(rest) > 1 else (),
     )
 
 

@@ -33,7 +33,8 @@ class Member:
 
     `generation` is when the authority issued the site's certificate, in seconds of the authority's clock; 0 stands for
     what a site.yaml says of a peer, which is weaker than anything that the peer says. `revision` is raised by the site
-    itself when it has something new to say under the same certificate.
+    itself when it has something new to say under the same certificate. `managed` are the services that have replicated
+    resources there.
     """
 
     name: str
@@ -42,6 +43,7 @@ class Member:
     generation: int
     revision: int = 0
     standing: Standing = Standing.MEMBER
+    managed: tuple[str, ...] = ()
 
     @property
     def departed(self) -> bool:
@@ -52,9 +54,9 @@ class Member:
         """Whether only a site.yaml says so."""
         return self.generation == 0
 
-    def order(self) -> tuple[int, int, int, int, str]:
+    def order(self) -> tuple[int | str, ...]:
         """What decides between two records of a site: certificate, departure, revision; the rest breaks ties."""
-        return self.generation, _WEIGHT[self.standing], self.revision, self.number, self.mesh
+        return self.generation, _WEIGHT[self.standing], self.revision, self.number, self.mesh, *self.managed
 
     def become(self, standing: Standing) -> "Member":
         return replace(self, standing=standing)

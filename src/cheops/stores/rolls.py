@@ -84,6 +84,7 @@ def _member(document: dict[str, Any]) -> Member | None:
         generation=_whole(document["generation"]),
         revision=_whole(document["revision"]),
         standing=_STANDINGS[document["standing"]],
+        managed=tuple(_text(service) for service in document.get("managed", ())),
     )
 
 

@@ -3,7 +3,18 @@
 from typing import Any
 
 from cheops.config import Address, Site
-from cheops.intercept.envoy.names import AGENT, AGENT_AWAY, AGENT_MESH, COLLECTOR, HEALTH_PATH, local, site, typed
+from cheops.intercept.envoy.names import (
+    AGENT,
+    AGENT_AWAY,
+    AGENT_MESH,
+    AGENT_MISSED,
+    COLLECTOR,
+    HEALTH_PATH,
+    local,
+    missed,
+    site,
+    typed,
+)
 
 PEER_CONNECT_SECONDS = 1.5  # TCP and TLS; a user hears of an unreachable site within 2 s
 FEW = 16  # peers; if there are more, links aren't kept open for nothing, so that a site's load doesn't grow with them
@@ -22,7 +33,38 @@ def clusters(of: Site) -> list[Cluster]:
     )
     agent = _pipe(AGENT, str(of.run / "door.sock"), here, sentence)
     mesh = _pipe(AGENT_MESH, str(of.run / "mesh.sock"), here, sentence)
-    return [*services, agent, mesh, *peers, *_collector(of)]
+    return [*services, agent, mesh, *peers, *_collector(of), *_missed(of, agent)]
+
+
+def _missed(of: Site, agent: Cluster) -> list[Cluster]:
+    """For services with replicated resources: what the service doesn't find, the agent may. One that isn't there isn't
+    asked, so that the service's own 404 stands.
+    """
+    here = sorted(of.managed & of.settings.services.keys())
+    if not here:
+        return []
+    check = {
+        "timeout": "1s",
+        "interval": "0.5s",
+        "no_traffic_interval": "0.5s",
+        "unhealthy_threshold": 1,
+        "healthy_threshold": 1,
+        "tcp_health_check": {},
+    }
+    return [agent | {"name": AGENT_MISSED, "health_checks": [check]}, *(_both(of, name) for name in here)]
+
+
+def _both(of: Site, service: str) -> Cluster:
+    """The service and the agent, as one cluster with two priorities."""
+    both = typed("envoy.extensions.clusters.aggregate.v3.ClusterConfig", clusters=[local(service), AGENT_MISSED])
+    return {
+        **typed("envoy.config.cluster.v3.Cluster"),
+        "name": missed(service),
+        "connect_timeout": "1s",
+        "lb_policy": "CLUSTER_PROVIDED",
+        "cluster_type": {"name": "envoy.clusters.aggregate", "typed_config": both},
+        "metadata": {"filter_metadata": {"cheops": {"site": of.name, "sentence": "", "code": "unreachable"}}},
+    }
 
 
 def _cluster(

@@ -8,6 +8,7 @@ PATH = "cheops-path"  # the path byte for byte, past parsers that would mend it
 PEER = "cheops-peer"  # the site that a request on the mesh comes from, by its certificate
 PEER_ISSUED = "cheops-peer-issued"  # when that certificate was issued, in seconds
 DOOR = "cheops-door"  # on the mesh: for the agent there, as if it had come to the front
+AGENT_MISSED = "agent-missed"  # the agent again, as long as it can be connected to
 VIA = "cheops-via"  # every front that a request passed; what finds itself there breaks the circle
 SERVED_BY = "cheops-served-by"
 EXECUTED = "cheops-executed"  # of what Envoy answers in a service's place: "no" or "unknown"
@@ -24,6 +25,11 @@ COLLECTOR = "collector"  # of traces
 def local(service: str) -> str:
     """The cluster of this site's own instance of a service."""
     return f"local/{service}"
+
+
+def missed(service: str) -> str:
+    """The same, and behind it the agent, for what isn't found there."""
+    return f"missed/{service}"
 
 
 def site(name: str) -> str:

@@ -1,5 +1,6 @@
 """Envoy's routes. A front's are matched in this order.
 
+A write (POST, PUT, PATCH, DELETE) of a service that has replicated resources: to the agent. Else, if
 X-Scope begins with `{`:
     the front stands in Cheops-Via already      508
     the request id is marked already            go on below
@@ -11,6 +12,8 @@ all else:
     the front stands in Cheops-Via already      508
     Lua has chosen (cheops-to)                  the site it chose, or the agent
     else                                        Lua, which chooses; then these are matched again
+
+What a service that has replicated resources doesn't find, the agent is asked for.
 """
 
 from collections.abc import Iterator
@@ -25,7 +28,9 @@ from cheops.intercept.envoy.names import (
     AGENT,
     AGENT_MESH,
     AGENT_SERVICE,
+    DOOR,
     EXECUTED,
+    PATH,
     PEER,
     PEER_ISSUED,
     PLAN,
@@ -34,6 +39,7 @@ from cheops.intercept.envoy.names import (
     TO,
     VIA,
     local,
+    missed,
     site,
     typed,
 )
@@ -66,11 +72,38 @@ def mesh_routes(of: Site) -> Route:
         _agent_on_mesh({"prefix": "/"}, _open_to(of, None)),
     ]
     services = [
-        _instance(of, name, _is(SERVICE, name), _open_to(of, front.open_to))
+        route
         for name, front in of.settings.services.items()
+        for route in _service_on_mesh(of, name, _open_to(of, front.open_to))
     ]
     host = {"name": "all", "domains": ["*"], "routes": [*services, *agent, _no_such_service(of)]}
     return _configuration("mesh", host)
+
+
+def _service_on_mesh(of: Site, service: str, filters: dict[str, Any]) -> Iterator[Route]:
+    """To the service; what another agent passes on, and writes of replicated resources, to the agent here."""
+    for_it = _is(SERVICE, service)
+    yield _to_door(of, service, {"headers": [for_it, {"name": DOOR, "present_match": True}]}, filters)
+    if service in of.managed:
+        yield _to_door(of, service, {"headers": [for_it, _WRITES]}, filters)
+    yield _instance(of, service, for_it, filters, missing=service in of.managed)
+
+
+# Whatever may change something; what it is, the agent knows.
+_WRITES = {"name": ":method", "string_match": {"safe_regex": {"regex": "POST|PUT|PATCH|DELETE"}}}
+
+
+def _to_door(of: Site, service: str, match: dict[str, Any], filters: dict[str, Any]) -> Route:
+    """To the agent, as if Lua had left it to it: the path goes in a header, past the agent's HTTP parser."""
+    return _forward(
+        match,
+        {"cluster": AGENT, "regex_rewrite": {"pattern": {"regex": "^.*$"}, "substitution": "/"}},
+        request_headers_to_add=[_add(SERVICE, service), _add(PATH, "%REQ(:PATH)%")],
+        request_headers_to_remove=[TO, DOOR],
+        typed_per_filter_config=filters,
+        name="agent",
+        **_logged_as(service),
+    )
 
 
 def _agent_on_mesh(match: dict[str, Any], filters: dict[str, Any]) -> Route:
@@ -117,18 +150,39 @@ def _per_route_lua(scripts: dict[str, str]) -> dict[str, Any]:
     }
 
 
-def _instance(of: Site, service: str, header: dict[str, Any], filters: dict[str, Any]) -> Route:
-    """To this site's instance of a service, for a request that a peer or the agent has sent."""
+def _instance(
+    of: Site, service: str, header: dict[str, Any], filters: dict[str, Any], *, missing: bool = False
+) -> Route:
+    """To this site's instance of a service, for a request that a peer or the agent has sent; `missing`: what it doesn't
+    find is asked of the agent.
+    """
     mended = _per_route_lua({"cheops.location": location_script(of, service)})["typed_per_filter_config"]
     return _forward(
         {"headers": [header]},
-        {"cluster": local(service)},
-        request_headers_to_remove=[TO, SERVICE],
+        _or_agent(service) if missing else {"cluster": local(service)},
+        request_headers_to_remove=[TO] if missing else [TO, SERVICE],
         response_headers_to_add=[_add(SERVED_BY, of.name)],
         typed_per_filter_config={**mended, **filters},
         name="here",
         **_logged_as(service),
     )
+
+
+def _or_agent(service: str) -> dict[str, Any]:
+    """A read of something that isn't there goes to the agent: it may be there under another id, or elsewhere."""
+    policy = {
+        "retry_on": "retriable-status-codes",
+        "retriable_status_codes": [404],
+        "num_retries": 1,
+        "retry_back_off": {"base_interval": "0.001s", "max_interval": "0.002s"},
+        "retry_priority": {
+            "name": "envoy.retry_priorities.previous_priorities",
+            "typed_config": typed(
+                "envoy.extensions.retry.priority.previous_priorities.v3.PreviousPrioritiesConfig", update_frequency=1
+            ),
+        },
+    }
+    return {"cluster": missed(service), "retry_policy": policy}
 
 
 def _logged_as(service: str) -> dict[str, Any]:
@@ -178,6 +232,19 @@ def _problem(of: Site, status: int, code: str, title: str, detail: str, executed
 
 
 def _front_matcher(of: Site, service: str) -> dict[str, Any]:
+    if service not in of.managed:
+        return _unmanaged_matcher(of, service)
+    in_via = {"name": VIA, "string_match": {"contains": _hop(of, service)}}
+    agent = _to_door(of, service, {}, {})
+    agent["request_headers_to_add"] += _passed(of, service)
+    writes = _routes(_circle(of, service, headers=[in_via]), agent | _NO_LUA)
+    methods = dict.fromkeys(("POST", "PUT", "PATCH", "DELETE"), writes)
+    return _tree(
+        ":method", {"exact_match_map": {"map": methods}}, otherwise={"matcher": _unmanaged_matcher(of, service)}
+    )
+
+
+def _unmanaged_matcher(of: Site, service: str) -> dict[str, Any]:
     rest = _routes(*_after_the_table(of, service))
     table = dict(_table(of, service))
     if not table:
@@ -251,10 +318,15 @@ def _is(name: str, value: str) -> dict[str, Any]:
 
 
 def _to_here(of: Site, service: str, match: dict[str, Any], *headers: dict[str, Any], scoped: bool = True) -> Route:
+    managed = service in of.managed
     return _forward(
         match,
-        {"cluster": local(service)},
-        request_headers_to_add=[*_passed(of, service), *headers],
+        _or_agent(service) if managed else {"cluster": local(service)},
+        request_headers_to_add=[
+            *_passed(of, service),
+            *headers,
+            *([_add(SERVICE, service)] if managed else []),
+        ],
         request_headers_to_remove=[TO] if scoped else [],
         response_headers_to_add=[_add(SERVED_BY, of.name)] if scoped else [],
         name="here",
