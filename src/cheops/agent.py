@@ -34,6 +34,7 @@ from cheops.model import View
 from cheops.observe.metrics import Metrics, Now
 from cheops.observe.watch import Observer, Watch
 from cheops.pipeline import Pipeline
+from cheops.replicating import replicating
 from cheops.sites.membership import Membership
 from cheops.stores.kept import KeptFiles
 from cheops.stores.rolls import RollFile
@@ -78,6 +79,9 @@ class Agent:
             self._members = Membership(self._site, transport, rolls)
             self._site = self._members.site()
             self._envoy = Envoy(self._site, find_envoy())
+            self._replicating = await stack.enter_async_context(
+                replicating(self._site, _view(self._site), transport, self._members.beating)
+            )
             metrics = Metrics(self._now())
             spans = stack.enter_context(_spans(self._site))
             self._watch = Watch([metrics, *spans], time.monotonic)
@@ -90,10 +94,11 @@ class Agent:
                 random=lambda digits: secrets.token_hex((digits + 1) // 2)[:digits],
                 patience=_patience(self._site),
                 planned=self._watch.planned,
+                replication=self._replicating.requests,
             )
             self._door = Door(self._watch.on(self._pipeline.serve), self._site.application.errors)
             await stack.enter_async_context(_serving(self._door, _unix(self._site.run / "door.sock")))
-            mesh = mesh_api(kept, self._members.beating)
+            mesh = mesh_api(kept, self._members.beating, self._replicating)
             await stack.enter_async_context(_serving(mesh, _unix(self._site.run / "mesh.sock")))
             admin = _tcp(self._site.settings.admin.listen.host, self._site.settings.admin.listen.port)
             admin_app = admin_api(self._state())
@@ -114,6 +119,8 @@ class Agent:
                 "watch": self._take_up_changes(),
                 "heart": self._members.beating.run(),
                 "members": self._take_up_members(),
+                "replication": self._replicating.run(),
+                "services": self._replicating.tell_services(self._members.manages),
                 "housekeeping": self._keep_house(kept),
             }.items()
         ]
@@ -170,7 +177,11 @@ class Agent:
 
     def _warnings(self) -> list[str]:
         soon = self._validity.ends_soon(datetime.datetime.now(datetime.UTC)) if self._validity else ""
-        return [*filter(None, (self._complaint, self._needs_restart, soon)), *self._members.complaints()]
+        return [
+            *filter(None, (self._complaint, self._needs_restart, soon)),
+            *self._members.complaints(),
+            *self._replicating.complaints(),
+        ]
 
     async def _take_up_changes(self) -> None:
         """Reads site.yaml and the description again once they have changed and then stayed as they are.
@@ -232,6 +243,7 @@ class Agent:
             patience=_patience(site),
             remembered={},
         )
+        self._replicating.change_to(site, _view(site))
         self._door.serve, self._door.errors = self._watch.on(self._pipeline.serve), site.application.errors
         log.info(
             "changed settings are in force", peers=list(site.settings.peers), services=list(site.settings.services)
@@ -265,7 +277,7 @@ def _needs_restart(old: Site, new: Site) -> list[str]:
     """The settings that only a restart can change, among those that differ."""
     return [
         name
-        for name in ("site", "data", "admin", "traces", "envoy")
+        for name in ("site", "data", "admin", "traces", "envoy", "store")
         if getattr(old.settings, name) != getattr(new.settings, name)
     ]
 

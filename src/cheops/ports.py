@@ -44,8 +44,8 @@ class Transport(Protocol):
         ...
 
     def fetch(self, path: str, *, site: str, offset: int = 0) -> AsyncGenerator[bytes, None]:
-        """The bytes that the agent of `site` has at a path, from an offset on. Raises what `ask` raises, also if nothing
-        comes for a while.
+        """The bytes that the agent of `site` has at a path, from an offset on. Raises what `ask` raises, also if
+        nothing comes for a while.
         """
         ...
 

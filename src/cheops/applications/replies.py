@@ -205,7 +205,7 @@ def comparable(content: bytes, rules: Resource | None, learned: Collection[str])
 
 
 def learned(replies: Sequence[bytes], rules: Resource | None) -> frozenset[str]:
-    """The fields that sites set themselves, as their replies to one creation show: those that differ, or are missing."""
+    """The fields that sites set themselves, as their replies to one creation show: those that differ."""
     seen = [dict(leaves(inner_of(_json(reply), rules))) for reply in replies]
     paths = {path for fields in seen for path in fields}
     return frozenset(path for path in paths if any(fields.get(path) != seen[0].get(path) for fields in seen))

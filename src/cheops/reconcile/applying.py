@@ -65,7 +65,7 @@ class Applier:
         return self._ledger.here
 
     async def apply(self, book: Book, step: Step, before: Outcome, callers: Headers | None) -> Applied:
-        """Executes a step; `before` is its outcome so far, `callers` are the caller's credentials, if they are known."""
+        """Executes a step; `before` is its outcome so far, `callers` are the caller's credentials, if known."""
         op = step.operation
         if op.kind is Kind.PLACE and not step.leaves:
             return Applied(outcome=self._now(before, state=State.DONE, run=self._run(book)))
@@ -375,7 +375,7 @@ async def kept(reply: Reply) -> tuple[Reply, bytes]:
 
 
 async def _spool(beginning: bytes, rest: AsyncGenerator[bytes, None]) -> IO[bytes]:
-    file = tempfile.TemporaryFile()  # noqa: SIM115: it is closed by who reads it
+    file = tempfile.TemporaryFile()  # noqa: SIM115
     file.write(beginning)
     async for chunk in rest:
         await asyncio.to_thread(file.write, chunk)

@@ -1,4 +1,4 @@
-"""The large bodies of operations: fetched from whoever has them, and forgotten once every holder is through with them."""
+"""The large bodies of operations: fetched from whoever has them, forgotten once every holder is through with them."""
 
 from collections.abc import AsyncGenerator, Sequence
 from functools import partial

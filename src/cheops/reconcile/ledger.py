@@ -7,7 +7,7 @@ agent of the same site hears of a change at once; it finds out when it looks.
 import asyncio
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, replace
 
 import structlog
@@ -60,11 +60,18 @@ class Ledger:
         self._passed: dict[tuple[str, Dot, str], float] = {}
         self.unsent: set[tuple[str, Dot]] = set()
         self.idle: Callable[[Book], bool] = lambda _: False
+        self._grown = asyncio.Event()
         self._waiting: dict[str, set[asyncio.Event]] = {}
 
     async def open(self) -> None:
         """Takes up where the store ended."""
         self._clock = Clock(await self.store.newest_stamp())
+
+    async def grown(self, seconds: float) -> None:
+        """Waits until there is a resource more, but no longer than this."""
+        self._grown.clear()
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._grown.wait(), seconds)
 
     # Reading
 
@@ -339,6 +346,8 @@ class Ledger:
                 self._entries.pop(rid, None)
             raise
         for dossier in dossiers.values():
+            if dossier.summary.rid not in self._entries:
+                self._grown.set()
             self._remember(dossier)
         for rid in {*dossiers, *changes.due}:
             for event in self._waiting.get(rid, ()):

@@ -1,15 +1,16 @@
 """The mesh API: what agents of other sites may ask this one. Envoy has checked their certificates, and says whose."""
 
-from collections.abc import Awaitable
+import re
+from collections.abc import AsyncGenerator, Awaitable
 from typing import Annotated, Protocol
 
 from fastapi import APIRouter, FastAPI, Header, HTTPException, Request, Response
-from fastapi.responses import PlainTextResponse
+from fastapi.responses import PlainTextResponse, StreamingResponse
 
 from cheops import __version__
 from cheops.errors import CheopsError
 from cheops.intercept.envoy.names import PEER, PEER_ISSUED
-from cheops.ports import DISTANCES, HEARTBEAT, HOLDERS, LOG, KeptScopes
+from cheops.ports import BLOBS, DISTANCES, HEARTBEAT, HOLDERS, LOG, KeptScopes
 
 
 class Membership(Protocol):
@@ -37,6 +38,10 @@ class Logs(Protocol):
 
     async def holders_told(self, wire: bytes) -> bytes:
         """Who holds what a request concerns."""
+        ...
+
+    def body(self, sha256: str, offset: int) -> AsyncGenerator[bytes, None] | None:
+        """The bytes of a body from an offset on; None if it isn't kept here."""
         ...
 
 
@@ -95,6 +100,15 @@ def _log_routes(logs: Logs) -> APIRouter:
     async def holders(request: Request) -> Response:
         """Who holds what a request concerns."""
         return await _told(logs.holders_told(await request.body()))
+
+    @router.get(f"{BLOBS}/{{sha256}}")
+    async def body(sha256: str, range_: Annotated[str, Header(alias="range")] = "bytes=0-") -> Response:
+        """The body of an operation, from an offset on (RFC 9110, 14.2)."""
+        begins = re.fullmatch(r"bytes=(\d{1,15})-", range_)
+        content = logs.body(sha256, int(begins[1])) if begins else None
+        if content is None:
+            raise HTTPException(404 if begins else 416, "no such body is kept here")
+        return StreamingResponse(content, status_code=206, media_type="application/octet-stream")
 
     return router
 

@@ -1,0 +1,121 @@
+"""The agent's part in replication, on the stores and transports of this site: opened, run, and told of changes."""
+
+import random
+import secrets
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+
+import structlog
+
+from cheops.carry import carry
+from cheops.config import Site
+from cheops.credentials import SiteCredentials
+from cheops.errors import CheopsError
+from cheops.model import Request, Resolved, View
+from cheops.ports import LogStore, Peers, Transport
+from cheops.reconcile.applying import Settings
+from cheops.reconcile.assembly import Ground, Reconciling
+from cheops.replicate import Replication
+from cheops.scope import parse
+from cheops.stores.blobs import BlobFiles
+from cheops.stores.sql import open_log
+
+log = structlog.get_logger("replication")
+LOOK_SECONDS = 1.0
+
+
+class Replicating:
+    """Keeps the replicated resources of a site. `manages` is told the services that have some here."""
+
+    def __init__(self, site: Site, view: View, store: LogStore, transport: Transport, peers: Peers) -> None:
+        self._site, self._view, self._store = site, view, store
+        self.credentials = SiteCredentials(site.settings.credentials, site.folder, time.time)
+        ground = Ground(
+            here=site.name,
+            store=store,
+            blobs=BlobFiles(site.data / "bodies"),
+            transport=transport,
+            credentials=self.credentials,
+            peers=peers,
+            now=time.time,
+            drawn=random.random,
+            digits=lambda count: secrets.token_hex((count + 1) // 2)[:count],
+            owner=site.settings.store.owner or secrets.token_hex(4),
+            shared=site.settings.store.url is not None,
+        )
+        self.parts = Reconciling(ground, self._settings())
+        self.requests = Replication(
+            self.parts.ledger, self.parts.writer, transport, peers, lambda: self._site.application
+        )
+        self.requests.managed = site.managed
+
+    def _settings(self) -> Settings:
+        return Settings(
+            application=self._site.application,
+            seconds=self._site.settings.otherwise.patience_seconds,
+            carry=self._carry,
+        )
+
+    def _carry(self, request: Request, shares: Mapping[str, str]) -> Request:
+        """The request of an operation, with what the scope said of other services."""
+        text = "{" + ", ".join(f"{service}: {place}" for service, place in shares.items()) + "}"
+        bindings = parse(text).bindings
+        resolved = Resolved(location_of={binding.service: binding.location for binding in bindings})
+        return carry(request, resolved, self._site.application, self._view, self._digits).request
+
+    def _digits(self, count: int) -> str:
+        return secrets.token_hex((count + 1) // 2)[:count]
+
+    def change_to(self, site: Site, view: View) -> None:
+        """Other settings are in force."""
+        self._site, self._view = site, view
+        self.credentials.providers = site.settings.credentials
+        self.parts.applier.settings = self._settings()
+        self.requests.managed = site.managed
+
+    # What peers ask
+
+    async def receive(self, wire: bytes, sender: str) -> bytes:
+        return await self.parts.exchange.receive(wire, sender)
+
+    async def give(self, sender: str, after: int, store: str, limit: int) -> bytes:
+        return await self.parts.exchange.give(sender, after, store, limit)
+
+    async def holders_told(self, wire: bytes) -> bytes:
+        return await self.requests.holders_told(wire)
+
+    def body(self, sha256: str, offset: int) -> AsyncGenerator[bytes, None] | None:
+        return self.parts.body(sha256, offset)
+
+    # While the agent runs
+
+    async def run(self) -> None:
+        """Until it is cancelled."""
+        await self.parts.run()
+
+    async def tell_services(self, manages: Callable[[frozenset[str]], None]) -> None:
+        """Says which services have replicated resources here, whenever that may have changed."""
+        told: frozenset[str] | None = None
+        while True:
+            try:
+                services = await self._store.services()
+                if services != told:
+                    manages(services)
+                    told = services
+            except CheopsError as error:
+                log.error("the store can't be read", detail=error.detail)
+            await self.parts.ledger.grown(LOOK_SECONDS)
+
+    def complaints(self) -> list[str]:
+        """What somebody should mend."""
+        return [complaint] if (complaint := self.parts.ledger.complaint) else []
+
+
+@asynccontextmanager
+async def replicating(site: Site, view: View, transport: Transport, peers: Peers) -> AsyncIterator[Replicating]:
+    """Opens the store of a site. Raises StoreFailed, StoreTooNew."""
+    async with open_log(site.store_url, name=lambda: secrets.token_hex(4), now=time.time) as store:
+        parts = Replicating(site, view, store, transport, peers)
+        await parts.parts.open()
+        yield parts
