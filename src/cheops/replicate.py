@@ -179,7 +179,7 @@ class Replication:
             ordered = sorted(sites, key=lambda site: site != self._ledger.here)
             return await self._pass_on(request, ordered, executor)
         here = isinstance(meant.location, SiteName) and meant.location.name == self._ledger.here
-        if meant.concern.lists or not (meant.location is None or here) or request.body:
+        if not (meant.location is None or here) or request.body:
             return None
         reply = await self._transport.send(bare(request), site=self._ledger.here)
         if reply.status != 404 or request.values(PASSED) or not (holders := await self._ask_peers(request)):

@@ -19,6 +19,7 @@ from cheops.record.resource import Named, Summary
 READS = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
 _MEANS = {"replace": Kind.REPLACE, "merge": Kind.MERGE, "action": Kind.ACTION}
 _BY_METHOD = {"PUT": Kind.REPLACE, "PATCH": Kind.MERGE, "DELETE": Kind.DELETE}
+_API = re.compile(r"api|apis|rest|v\d[\w.]*")
 _PLACE = re.compile(r"\\\{[^{}]*\\\}")
 
 
@@ -158,8 +159,11 @@ def _pattern(template: str) -> re.Pattern[str]:
 
 
 def _reads_a_list(path: Sequence[str]) -> bool:
-    """By convention: collections and items take turns."""
-    return len([segment for segment in path if segment]) % 2 == 1
+    """By convention: collections and items take turns, after what only says which API it is."""
+    said = [segment for segment in path if segment]
+    while said and _API.fullmatch(said[0]):
+        said = said[1:]
+    return len(said) % 2 == 1
 
 
 def _rules(summary: Summary, types: dict[str, Resource]) -> Resource | None:

@@ -284,7 +284,8 @@ class Applier:
         return Applied(outcome=self._now(before, state=State.ASKS, code="unclear", why=why))
 
     def _absent(self, before: Outcome) -> Outcome:
-        return replace(before, state=State.PENDING, code="absent", version=before.version, why="")
+        version = version_after(before, self._ledger.now())
+        return replace(before, state=State.PENDING, code="absent", version=version, why="")
 
     async def _look_for(self, book: Book, op: Operation, credentials: Headers) -> list[str]:
         """The local ids of what may be what the operation makes. Raises _Waits, SiteUnreachable, TimeoutError."""

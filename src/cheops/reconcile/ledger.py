@@ -18,13 +18,14 @@ from cheops.reconcile.book import Book, book_of, summary_of, unreported
 from cheops.record.operation import Dot, Item, Kind, Operation, Outcome, State, Vector
 from cheops.record.pruning import prunable
 from cheops.record.resource import Summary
-from cheops.record.stamp import MOST_AHEAD_MS, Clock, Stamp, too_far_ahead
+from cheops.record.stamp import Clock, Stamp, too_far_ahead
 
 log = structlog.get_logger("ledger")
 MOST_REMEMBERED = 5_000  # books
 AGAIN = 10  # times that a faster agent is given way
 REFILLED = "refilled"
 """The code of what this site may have executed before its store was lost."""
+CLOCKS_SECONDS = 5.0  # that clocks of sites may differ without anybody's minding
 SETTLING_SECONDS = 1.0  # until the peers have told what this site once reported
 PASSED_SECONDS = 60.0
 LOOK_SECONDS = 0.2  # between two looks whether another agent of this site has done something
@@ -322,7 +323,7 @@ class Ledger:
         """Whether this site may have executed any of these before its store was lost: they are older than the store,
         give or take what clocks may differ, and it held the resource then.
         """
-        born = round(self.store.born * 1000) + MOST_AHEAD_MS
+        born = round((self.store.born + CLOCKS_SECONDS) * 1000)
         return any(op.stamp.ms < born and op.author != self.author and self._held(book, op) for op in operations)
 
     def _held(self, book: Book, op: Operation) -> bool:
