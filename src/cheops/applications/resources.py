@@ -1,14 +1,15 @@
-"""The resources of a service: where they are, what names them, and what they refer to.
+"""The resources of a service: where they are, what names them, what they refer to, and what requests mean to them.
 
 What is said here is for what has to tell one resource from another; sharing does without. Without a description
-the conventions of REST hold: POST to a collection creates, and `id` names what was made.
+the conventions of REST hold: POST to a collection creates, and `Location` or `id` names what was made; PUT replaces,
+PATCH merges, DELETE deletes (RFC 9110, RFC 5789), and POST below a resource is an action.
 """
 
 import re
 from collections.abc import Iterator
 from typing import Annotated, Literal, Self
 
-from pydantic import StringConstraints, model_validator
+from pydantic import Field, StringConstraints, model_validator
 
 from cheops.documents import Document, Misplaced
 
@@ -24,6 +25,9 @@ Reference = Annotated[str, StringConstraints(pattern=r"^([a-z0-9][a-z0-9_.-]*/)?
 """A type of the same service, or service/type."""
 
 
+Meaning = Literal["merge", "replace", "action"]
+
+
 class Content(Document):
     """The bytes of a resource, sent by a request of their own once the resource is there."""
 
@@ -32,10 +36,31 @@ class Content(Document):
     media_type: str = "application/octet-stream"
 
 
-class Resource(Document):
-    """A type of resource. `id` and `name` are fields of its body, inside the wrapper if it has one.
+class Action(Document):
+    """A request that is no change of fields: `path` stands below the item, `key` is a member of its body.
 
-    `client_id` says what the service does with an id that the client chose for a new one.
+    `commutes`: with every other action, in any order. `repeats`: twice is the same as once.
+    """
+
+    path: Annotated[str, StringConstraints(pattern=r"^([^/\s?#]+(/[^/\s?#]+)*)?$")] = ""
+    key: str | None = None
+    commutes: bool = False
+    repeats: bool = False
+
+
+class Follows(Document):
+    """A creation goes on after its reply: the values of a field that say how it ended; any other is under way."""
+
+    field: FieldPath
+    done: tuple[str, ...] = Field(min_length=1)
+    failed: tuple[str, ...] = ()
+
+
+class Resource(Document):
+    """A type of resource. Fields are those of its body, inside the wrapper if it has one.
+
+    `client_id` says what the service does with an id that the client chose for a new one. `{name*}` in a path stands
+    for one or more segments that are the same on every site.
     """
 
     collection: Path
@@ -48,6 +73,21 @@ class Resource(Document):
     client_id: Literal["accepted", "ignored", "refused"] = "ignored"
     refers: dict[FieldPath, Reference] = {}
     content: Content | None = None
+    methods: dict[Literal["PATCH", "PUT", "POST"], Meaning] = {}  # of requests to one; else as REST has it
+    actions: tuple[Action, ...] = ()
+    set_by_site: tuple[FieldPath, ...] = ()  # never compared, never copied
+    revision: tuple[FieldPath, ...] = ()  # a site's own, opaque: not recorded
+    key: tuple[FieldPath, ...] = ()  # by these a creation is looked for after a crash; else by the name
+    unique_name: bool = False  # the key is unique in its collection, so it is an identity
+    follows: Follows | None = None
+    errors_in: FieldPath | None = None  # a reply of 200 that has it has failed
+    replaceable: bool = False  # the body of a creation may be PUT to the item
+    session: bool = False  # only who made it knows of it
+    moves: bool = False  # its address is the last Location that the service gave
+
+    @property
+    def natural_key(self) -> tuple[str, ...]:
+        return self.key or ((self.name,) if self.name else ())
 
     @property
     def item_path(self) -> str:
@@ -67,7 +107,13 @@ class Resource(Document):
     @property
     def owners(self) -> tuple[str, ...]:
         """The types of the resources inside which these are, from the outside inwards."""
-        return tuple(_PLACES.findall(self.collection))
+        return tuple(place for place in _PLACES.findall(self.collection) if not place.endswith("*"))
+
+    @model_validator(mode="after")
+    def _a_key_is_there(self) -> Self:
+        if self.unique_name and not self.natural_key:
+            raise Misplaced("there is no name that could be unique; say which field, as `key`", "unique_name")
+        return self
 
     def references(self) -> Iterator[tuple[str, tuple[str, ...]]]:
         """Each type that is named here, and where."""
