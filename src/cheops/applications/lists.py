@@ -7,7 +7,7 @@ import json
 import re
 from collections.abc import Sequence
 from typing import Any
-from urllib.parse import parse_qsl, urlencode, urljoin
+from urllib.parse import parse_qsl, urlencode
 
 from cheops.applications.json_text import parsed
 from cheops.applications.paths import as_text
@@ -47,8 +47,15 @@ def next_page(target: bytes | str, headers: Headers, body: bytes, rules: Resourc
     asked, value = as_text(target), parsed(body)
     found = _in_headers(headers) or (_in_body(value, _where(value, rules)) if isinstance(value, dict) else "")
     if found:
-        return location_here(urljoin(asked, found))
+        return _from(asked.partition("?")[0], location_here(found))
     return _continued(asked, value) if isinstance(value, dict) else ""
+
+
+def _from(path: str, link: str) -> str:
+    """Where a link leads from this path: ?page=2, more, /notes?page=2."""
+    if link.startswith("?"):
+        return path + link
+    return link if link.startswith("/") else path.rpartition("/")[0] + "/" + link
 
 
 def _where(value: Any, rules: Resource | None) -> str | None:

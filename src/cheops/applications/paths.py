@@ -7,6 +7,7 @@ from functools import lru_cache
 from urllib.parse import quote, unquote_to_bytes
 
 _PLACE = re.compile(r"\{([^{}]*)\}")
+_URL = re.compile(r"(?:[A-Za-z][A-Za-z0-9+.-]*:)?(?://[^/?#]*)?([^?#]*)(\?[^#]*)?(#.*)?", re.DOTALL)  # RFC 3986, B
 _SAFE = "!$&'()*+,;=:@-._~"  # RFC 3986 lets them stand in a segment
 
 
@@ -21,6 +22,13 @@ class Fit:
 def as_text(target: bytes | str) -> str:
     """A target as text that has its bytes as characters."""
     return target.decode("latin-1") if isinstance(target, bytes) else target
+
+
+def split_address(address: str) -> tuple[str, str, str]:
+    """(path, ?query, #fragment) of a URL or of what may stand in its place; those that it lacks are ""."""
+    found = _URL.match(address)
+    path, query, fragment = found.groups("") if found else (address, "", "")
+    return path, query, fragment
 
 
 def segments(target: bytes | str) -> tuple[str, ...]:

@@ -6,12 +6,12 @@ JSON or is larger than a megabyte stays whole. What this does not promise: that 
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from urllib.parse import quote_plus, unquote_to_bytes, urlsplit
+from urllib.parse import quote_plus, unquote_to_bytes
 
 from cheops.applications.concern import Concern, Known, concern, everywhere
 from cheops.applications.description import Application
 from cheops.applications.json_text import Value, is_json, quoted, replaced, text_of, values
-from cheops.applications.paths import as_text, decoded, encoded, raw_segments, segments
+from cheops.applications.paths import as_text, decoded, encoded, raw_segments, segments, split_address
 from cheops.applications.resources import Resource
 from cheops.applications.rids import is_rid
 from cheops.errors import NoIdThere
@@ -119,23 +119,17 @@ def no_id_there(rid: str, site: str) -> NoIdThere:
 
 def along(target: str, address: str) -> str:
     """The target of a request to a resource that moves: at its last address, with the parameters that it adds."""
-    split = urlsplit(address)
-    given = {_name(parameter) for parameter in split.query.split("&")}
+    path, query, _ = split_address(address)
+    at = [one for one in query[1:].split("&") if one]
+    given = {_name(parameter) for parameter in at}
     added = [one for one in target.partition("?")[2].split("&") if one and _name(one) not in given]
-    query = "&".join([*([split.query] if split.query else []), *added])
-    return (split.path or "/") + (f"?{query}" if query else "")
+    return (path or "/") + ("?" + "&".join([*at, *added]) if at or added else "")
 
 
 def location_here(location: str) -> str:
     """A Location without the site that it leads to: path, query and fragment."""
-    split = urlsplit(location)
-    if not split.netloc:
-        return location
-    return (
-        (split.path or "/")
-        + (f"?{split.query}" if split.query else "")
-        + (f"#{split.fragment}" if split.fragment else "")
-    )
+    path, query, fragment = split_address(location)
+    return ("/" if location and not path and not query else path) + query + fragment
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
