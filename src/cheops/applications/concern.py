@@ -4,12 +4,12 @@ The description says where resources are; where it is silent, any path below ano
 that the service has what the path names.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from cheops.applications.description import Application
 from cheops.applications.json_text import parsed
-from cheops.applications.paths import Fit, filled, fit, joined, places_of, segments
+from cheops.applications.paths import Fit, encoded, filled, fit, joined, places_of, segments
 from cheops.applications.resources import Action, Resource
 from cheops.applications.rids import looks_unique
 from cheops.ports import Named, Summary
@@ -47,6 +47,14 @@ class Concern:
     alone: bool = False
     places: tuple[tuple[int, str], ...] = ()
 
+    @property
+    def may_make(self) -> bool:
+        """Whether a resource may come to be by it: by POST to a collection, or PUT where the client chooses the id."""
+        if self.facet or self.whole:
+            return False
+        puts = self.kind is Kind.REPLACE and (self.rules is None or self.rules.client_id == "accepted")
+        return self.kind is Kind.CREATE or puts
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Spot:
@@ -66,29 +74,31 @@ class _Spot:
 class Known:
     """The values of a request that name something, as they are understood at the site `here`."""
 
-    named: Sequence[Named]
-    here: str
+    by_value: Mapping[str, Sequence[Named]]
 
-    def of(self, value: str) -> list[Named]:
-        """What the value names: the site's own id first. Another site's counts only if it can't be another thing."""
-        found = [one for one in self.named if one.value == value and self._counts(one)]
-        return sorted(found, key=lambda one: (one.summary.gone, one.site != self.here, one.site != ""))
+    @classmethod
+    def at(cls, named: Sequence[Named], here: str) -> "Known":
+        """The site's own id comes first. Another site's counts only if it can't be another thing here."""
+        counting = [one for one in named if one.site in ("", here) or looks_unique(one.value)]
+        by_value: dict[str, list[Named]] = {}
+        for one in sorted(counting, key=lambda one: (one.summary.gone, one.site != here, one.site != "")):
+            by_value.setdefault(one.value, []).append(one)
+        return cls(by_value=by_value)
+
+    def of(self, value: str) -> list[Summary]:
+        return [one.summary for one in self.by_value.get(value, ())]
 
     def unique(self, value: str) -> Summary | None:
         """What the value names, wherever it stands."""
-        return next((one.summary for one in self.of(value)), None) if looks_unique(value) else None
+        return next(iter(self.of(value)), None) if looks_unique(value) else None
 
     def of_type(self, value: str, service: str, type_: str) -> Summary | None:
-        kinds = (one.summary for one in self.of(value))
-        return next((one for one in kinds if (one.service, one.type) == (service, type_)), None)
+        return next((one for one in self.of(value) if (one.service, one.type) == (service, type_)), None)
 
-    def at(self, value: str, service: str, type_: str | None, collection: str) -> Summary | None:
+    def inside(self, value: str, service: str, type_: str | None, collection: str) -> Summary | None:
         """The resource of that name in the collection."""
-        there = (one.summary for one in self.of(value) if one.summary.collection == collection)
+        there = (one for one in self.of(value) if one.collection == collection)
         return next((one for one in there if one.service == service and type_ in (None, one.type)), None)
-
-    def _counts(self, one: Named) -> bool:
-        return one.site in ("", self.here) or looks_unique(one.value)
 
 
 def everywhere(summary: Summary) -> str:
@@ -107,7 +117,7 @@ def concern(
 ) -> Concern:
     """What the request concerns. `named` is what its values name, `body` is looked at for the keys of actions."""
     path = segments(target)
-    known = Known(named=named, here=here)
+    known = Known.at(named, here)
     described = application.services[service].resources if service in application.services else {}
     spots = list(_described(path, service, described, known))
     spot = _managed(spots, len(path)) or _undescribed(path, method, service, known)
@@ -129,13 +139,14 @@ def _counts(spot: _Spot, length: int) -> bool:
 
 
 def _described(path: tuple[str, ...], service: str, types: dict[str, Resource], known: Known) -> Iterator[_Spot]:
+    asked = joined(path)
     for name, rules in types.items():
-        if found := fit(rules.item_path, path):
-            yield _spot(found, service, name, types, known, joined(path))
+        if found := fit(rules.item_path, asked):
+            yield _spot(found, service, name, types, known, asked)
         for collection in (rules.collection, *rules.lists):
-            found = fit(collection, path)
+            found = fit(collection, asked)
             if found and found.taken == len(path):
-                yield _spot(found, service, name, types, known, joined(path))
+                yield _spot(found, service, name, types, known, asked)
 
 
 def _spot(found: Fit, service: str, name: str, types: dict[str, Resource], known: Known, asked: str) -> _Spot:
@@ -151,7 +162,7 @@ def _spot(found: Fit, service: str, name: str, types: dict[str, Resource], known
             parent = parent if place == "id" else one
     id_ = next((value for place, _, value in found.places if place == "id"), "")
     collection = _collection(name, types, form) or asked
-    summary = known.at(id_, service, name, collection) if id_ else None
+    summary = known.inside(id_, service, name, collection) if id_ else None
     return _Spot(
         type=name,
         rules=rules,
@@ -174,20 +185,20 @@ def _named(value: str, place: str, service: str, collection: str | None, known: 
     """The managed resource that stands in the place of a template."""
     owner_service, _, type_ = place.rpartition("/")
     if collection is not None:
-        return known.at(value, service, type_, collection)
+        return known.inside(value, service, type_, collection)
     return known.of_type(value, owner_service or service, type_)
 
 
 def _undescribed(path: tuple[str, ...], method: str, service: str, known: Known) -> _Spot:
     """By the conventions of REST: each segment may name what is inside of the path before it."""
-    form, places = list(path), []
+    form, places, before = list(path), list[tuple[int, str]](), ""
     spots: list[_Spot] = []
     for n, value in enumerate(path):
-        collection = joined(tuple(form[:n]))
-        if summary := known.at(value, service, None, collection):
+        if summary := known.inside(value, service, None, before or "/"):
             form[n] = everywhere(summary)
             places.append((n, form[n]))
             spots.append(_plain(tuple(form[:n]), value, summary, spots, places))
+        before += f"/{encoded(form[n])}"
     if spots:
         return spots[-1]
     if method == "POST" or not path:

@@ -104,9 +104,9 @@ def _cut(text: str, value: Value) -> str:
 
 
 def put(body: bytes, path: str, string: str) -> bytes:
-    """The body with this string at the path, whose last object that is there gets what is missing.
+    """The body with this string at the path; what is missing on the way is made.
 
-    A body that is no JSON object stays as it is.
+    A body that is no JSON object, or in which something else is in the way, stays as it is.
     """
     text = text_of(body)
     if text is None or not text.lstrip().startswith("{"):
@@ -116,17 +116,16 @@ def put(body: bytes, path: str, string: str) -> bytes:
         value = there[path]
         return replaced(text, {(value.start, value.end): quoted(string)}).encode()
     steps = path.split(".")
-    depth = next(n for n in range(len(steps) - 1, -1, -1) if _is_object(text, there.get(".".join(steps[:n]))))
+    depth = next(n for n in range(len(steps) - 1, -1, -1) if ".".join(steps[:n]) in there)
+    around = there[".".join(steps[:depth])]
+    if text[around.start] != "{":
+        return body
     inside = quoted(string)
     for name in reversed(steps[depth + 1 :]):
         inside = "{" + f"{quoted(name)}: {inside}" + "}"
-    at = there[".".join(steps[:depth])].start + 1
+    at = around.start + 1
     comma = "" if text[at:].lstrip().startswith("}") else ", "
     return (text[:at] + f"{quoted(steps[depth])}: {inside}{comma}" + text[at:]).encode()
-
-
-def _is_object(text: str, value: Value | None) -> bool:
-    return value is not None and text[value.start] == "{"
 
 
 def _patched(operations: list[Any]) -> frozenset[str] | None:

@@ -16,6 +16,7 @@ from cheops.applications.translate import location_here
 from cheops.model import Headers
 
 _LINK = re.compile(r'<([^>]*)>[^,]*;\s*rel="?next"?', re.IGNORECASE)
+_OF_ONE_SITE = ("continue", "remainingItemCount", "resourceVersion", "selfLink")  # in a Kubernetes list's metadata
 _NEXT_HEADERS = (b"next-page",)  # Kinto's
 
 
@@ -38,7 +39,7 @@ def with_items(body: bytes, rules: Resource | None, items: Sequence[Any]) -> byt
         return body
     kept = {name: inner for name, inner in value.items() if name not in ("next", f"{where}_links", "links")}
     if isinstance(kept.get("metadata"), dict):
-        kept["metadata"] = {name: inner for name, inner in kept["metadata"].items() if name in ("resourceVersion",)}
+        kept["metadata"] = {name: inner for name, inner in kept["metadata"].items() if name not in _OF_ONE_SITE}
     return json.dumps({**kept, where: list(items)}).encode()
 
 

@@ -57,9 +57,9 @@ def joined(segments: tuple[str, ...]) -> str:
     return "/" + "/".join(encoded(segment) for segment in segments)
 
 
-def fit(template: str, path: tuple[str, ...]) -> Fit | None:
-    """How the beginning of a path fits, of a template with {id}, {type} and {several*}."""
-    found = _pattern(template).match(joined(path) + "/")
+def fit(template: str, path: str) -> Fit | None:
+    """How the beginning of a path, as `joined` writes it, fits a template with {id}, {type} and {several*}."""
+    found = _pattern(template).match(path + "/")
     if not found:
         return None
     places = tuple(

@@ -58,7 +58,7 @@ def in_rids(
 ) -> Translated:
     """The request as it is recorded: rids stand where each site has an id of its own; chosen ids stay as they are."""
     about = concern("POST", target, service, application, named, here, body)
-    known, refers = Known(named=named, here=here), _Refers(about=about)
+    known, refers = Known.at(named, here), _Refers(about=about)
 
     def generic(value: str) -> str:
         return refers.noted(known.unique(value), value)

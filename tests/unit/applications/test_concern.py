@@ -200,6 +200,23 @@ def test_a_record_that_may_be_made_inside_of_a_managed_bucket() -> None:
     assert (posted.kind, posted.repeats, posted.parent) == (Kind.CREATE, True, SHOP_BUCKET)
 
 
+@pytest.mark.parametrize(
+    ("service", "method", "target", "makes"),
+    [
+        ("compute", "POST", "/v2.1/servers", True),
+        ("compute", "PUT", "/v2.1/servers/web", False),  # nova makes the ids
+        ("compute", "PUT", "/v2.1/flavors/small", False),  # a merge
+        ("image", "PUT", f"/v2/images/{IMAGE_ID}/file", False),
+        ("image", "POST", "/v2/images", True),
+        ("image", "PUT", "/anything/else", True),
+        ("image", "DELETE", "/v2/images/x", False),
+        ("image", "GET", "/v2/images", False),
+    ],
+)
+def test_what_may_make_something(service: str, method: str, target: str, makes: bool) -> None:
+    assert concern(method, target, service, OPENSTACK, CLOUD, "Site1").may_make is makes
+
+
 def test_all_of_a_collection_at_once() -> None:
     found = concern("DELETE", RECORDS, "catalog", SHOP, named(SHOP_BUCKET), "Site1")
     assert (found.whole, found.summary, found.parent) == (True, None, SHOP_BUCKET)
