@@ -13,7 +13,7 @@ from cheops.applications.description import Application
 from cheops.applications.json_text import Value, is_json, quoted, replaced, text_of, values
 from cheops.applications.paths import as_text, decoded, encoded, raw_segments, segments, split_address
 from cheops.applications.resources import Resource
-from cheops.applications.rids import is_rid
+from cheops.applications.rids import MARK, is_rid
 from cheops.errors import NoIdThere
 from cheops.ports import Named, Summary
 
@@ -73,7 +73,7 @@ def in_rids(
     return Translated(
         target=_path(path, dict(about.places)) + question + _query(query, generic),
         headers=tuple((name, generic(value)) for name, value in headers),
-        body=_body(_media_type(headers), body, in_body),
+        body=_body(_media_type(headers), body, known.by_value, in_body),
         refers=tuple(sorted(refers.found)),
         unknown=tuple(sorted(rids_in(target, headers, body) - {one.summary.rid for one in named})),
     )
@@ -81,7 +81,7 @@ def in_rids(
 
 def rids_in(target: bytes | str, headers: Pairs, body: bytes | None) -> frozenset[str]:
     """All rids that stand in a request."""
-    json = body if is_json(_media_type(headers)) else None
+    json = body if body and is_json(_media_type(headers)) and _may_hold(body, (MARK,)) else None
     return frozenset(value for value in _texts(as_text(target), headers, json) if is_rid(value))
 
 
@@ -104,7 +104,7 @@ def at_site(target: str, headers: Pairs, body: bytes | None, ids: Mapping[str, s
     return Translated(
         target=_path(path, places) + question + _query(query, local),
         headers=tuple((name, local(value)) for name, value in headers),
-        body=_body(_media_type(headers), body, in_body),
+        body=_body(_media_type(headers), body, (MARK,), in_body),
     )
 
 
@@ -198,8 +198,15 @@ def _decoded_parameter(raw: str) -> str:
     return unquote_to_bytes(raw.replace("+", " ").encode("latin-1", "replace")).decode("utf-8", "replace")
 
 
-def _body(media_type: str, body: bytes | None, translate: Callable[[Value], str]) -> bytes | None:
-    text = text_of(body) if body and is_json(media_type) else None
+def _may_hold(body: bytes, words: Iterable[str]) -> bool:
+    """Whether any of the words may stand in a body: a look that spares most bodies the slower one."""
+    escaped = b"\\u" in body or b"\\/" in body
+    return escaped or any(quoted(word)[1:-1].encode("utf-8", "replace") in body for word in words)
+
+
+def _body(media_type: str, body: bytes | None, words: Iterable[str], translate: Callable[[Value], str]) -> bytes | None:
+    """The body with its strings translated; `words` are those that may change, or are a part of what may."""
+    text = text_of(body) if body and is_json(media_type) and _may_hold(body, words) else None
     if text is None:
         return body
     spans = dict(_changed(values(text), translate))
