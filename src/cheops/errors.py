@@ -172,6 +172,12 @@ class Taken(CheopsError):
     code, status, title, retry = "taken", 503, "Another agent was faster", True
 
 
+class NoIdThere(CheopsError):
+    """A request names a resource that a site has no id of yet; `rid` of its members says which."""
+
+    code, status, title, retry = "no-id-there", 409, "A site doesn't have what the request names", True
+
+
 class BlobDamaged(CheopsError):
     code, title, fault, retry = "blob-damaged", "A body isn't what it should be", Fault.PEER, True
 

@@ -1,263 +1,287 @@
-"""What a request concerns: which resource, and what it would do to it. Pure.
+"""What a request concerns: which managed resource, which part of it, and what the request does to that.
 
-A description says it; without one the conventions of REST hold: POST to a collection creates, PUT replaces (or makes)
-what stands at a path, PATCH merges, DELETE deletes. What stands below an item is a facet of it, or a collection inside.
+The description says where resources are; where it is silent, any path below another is. What this does not promise:
+that the service has what the path names.
 """
 
-import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
-from urllib.parse import quote, unquote
 
 from cheops.applications.description import Application
-from cheops.applications.ids import looks_unique
-from cheops.applications.resources import Behaviour, Resource
+from cheops.applications.json_text import parsed
+from cheops.applications.paths import Fit, encoded, filled, fit, joined, places_of, segments
+from cheops.applications.resources import Action, Resource
+from cheops.applications.rids import looks_unique
+from cheops.ports import Named, Summary
 from cheops.record.operation import Kind
-from cheops.record.resource import Named, Summary
 
-READS = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
-_MEANS = {"replace": Kind.REPLACE, "merge": Kind.MERGE, "action": Kind.ACTION}
-_BY_METHOD = {"PUT": Kind.REPLACE, "PATCH": Kind.MERGE, "DELETE": Kind.DELETE}
-_API = re.compile(r"api|apis|rest|v\d[\w.]*")
-_PLACE = re.compile(r"\\\{[^{}]*\\\}")
+READS = frozenset({"GET", "HEAD", "OPTIONS"})
+_OF_ONE = {"PATCH": Kind.MERGE, "PUT": Kind.REPLACE, "POST": Kind.ACTION, "DELETE": Kind.DELETE}
+_OF_A_FACET = {**_OF_ONE, "DELETE": Kind.REPLACE}  # to write nothing there; the resource lives on
+_REPEAT = frozenset({Kind.REPLACE, Kind.MERGE, Kind.DELETE})
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Concern:
-    """What a request is about. `kind`: None for a read. `summary`: the managed resource that it is for, None if there
-    is none; `parent`: the rid of the one around it, "" if that isn't managed.
+    """What a request concerns.
 
-    `collection` is a path in rid form; `id` is what stands in it, "" for a POST that creates. `facet` is the part below
-    the item, "" for the item itself. `lists`: it reads a collection.
+    `summary` is the managed resource itself (or that of which `facet` is a part), None if it isn't managed; then
+    `parent` is the deepest managed resource that it is inside of, or would be. `kind` None is a read. `collection`
+    is the path in rid form, `id` as it stands in the target, "" if it is the collection that is asked. `lists`: a read
+    of what is, or without a description may be, a collection; `whole`: a write to all of a collection at once. `places`
+    are the segments of the path that name managed resources, as rids or chosen ids. With a `facet`, nothing is born.
     """
 
+    summary: Summary | None
+    parent: Summary | None
     kind: Kind | None
-    type: str = ""
-    rules: Resource | None = None
-    summary: Summary | None = None
-    parent: str = ""
-    collection: str = ""
-    id: str = ""
+    type: str
+    rules: Resource | None
+    collection: str
+    id: str
     facet: str = ""
     lists: bool = False
+    whole: bool = False
     repeats: bool = True
     commutes: bool = False
     alone: bool = False
+    places: tuple[tuple[int, str], ...] = ()
 
     @property
-    def makes(self) -> bool:
-        """Whether it makes a resource, if there is none yet."""
-        return self.kind is Kind.CREATE or (self.kind is Kind.REPLACE and bool(self.id) and not self.facet)
+    def may_make(self) -> bool:
+        """Whether a resource may come to be by it: by POST to a collection, or PUT where the client chooses the id."""
+        if self.facet or self.whole:
+            return False
+        puts = self.kind is Kind.REPLACE and (self.rules is None or self.rules.client_id == "accepted")
+        return self.kind is Kind.CREATE or puts
 
 
-@dataclass(frozen=True, slots=True)
-class _Found:
-    """A managed resource that a path leads through: at `depth` segments; `path` is the way to it in rid form."""
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Spot:
+    """One reading of a path: a resource of this type, or its collection (no id), and where it ends."""
 
-    summary: Summary
-    depth: int
-    path: str
+    type: str
+    rules: Resource | None
+    collection: str
+    id: str
+    taken: int
+    summary: Summary | None
+    parent: Summary | None
+    places: tuple[tuple[int, str], ...]
 
 
-def segments(target: str) -> tuple[str, ...]:
-    """The segments of the path, decoded; what one of them names may be a resource."""
-    return tuple(unquote(part) for part in target.partition("?")[0].split("/")[1:])
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Known:
+    """The values of a request that name something, as they are understood at the site `here`."""
+
+    by_value: Mapping[str, Sequence[Named]]
+
+    @classmethod
+    def at(cls, named: Sequence[Named], here: str) -> "Known":
+        """The site's own id comes first. Another site's counts only if it can't be another thing here."""
+        counting = [one for one in named if one.site in ("", here) or looks_unique(one.value)]
+        by_value: dict[str, list[Named]] = {}
+        for one in sorted(counting, key=lambda one: (one.summary.gone, one.site != here, one.site != "")):
+            by_value.setdefault(one.value, []).append(one)
+        return cls(by_value=by_value)
+
+    def of(self, value: str) -> list[Summary]:
+        return [one.summary for one in self.by_value.get(value, ())]
+
+    def unique(self, value: str) -> Summary | None:
+        """What the value names, wherever it stands."""
+        return next(iter(self.of(value)), None) if looks_unique(value) else None
+
+    def of_type(self, value: str, service: str, type_: str) -> Summary | None:
+        return next((one for one in self.of(value) if (one.service, one.type) == (service, type_)), None)
+
+    def inside(self, value: str, service: str, type_: str | None, collection: str) -> Summary | None:
+        """The resource of that name in the collection."""
+        there = (one for one in self.of(value) if one.collection == collection)
+        return next((one for one in there if one.service == service and type_ in (None, one.type)), None)
+
+
+def everywhere(summary: Summary) -> str:
+    """What stands for a resource in a recorded request: the id that it has everywhere, or else its rid."""
+    return summary.chosen or summary.rid
 
 
 def concern(
     method: str,
-    target: str,
+    target: bytes | str,
     service: str,
     application: Application,
     named: Sequence[Named],
     here: str,
-    *,
-    first_member: str = "",
+    body: bytes | None = None,
 ) -> Concern:
-    """What a request concerns. `named` is what the segments of its path name; `first_member` is that of its body."""
+    """What the request concerns. `named` is what its values name, `body` is looked at for the keys of actions."""
     path = segments(target)
-    described = application.services.get(service)
-    types = described.resources if described else {}
-    canonical, found = _walk(path, [n for n in named if n.summary.service == service], here)
-    inner = found[-1] if found else None
-    rest = path[inner.depth :] if inner else ()
-    shape = _shape(target.partition("?")[0], types)
-    if inner and not rest:
-        return _of_item(method, inner, _rules(inner.summary, types), "", first_member, service)
-    if method in READS:
-        lists = shape.lists if shape else _reads_a_list(path)
-        summary = inner.summary if inner and not (shape and shape.collection) else None
-        return Concern(
-            kind=None,
-            type=shape.type if shape else "",
-            rules=types.get(shape.type) if shape else None,
-            summary=summary,
-            collection=canonical if lists else canonical.rpartition("/")[0],
-            id="" if lists else path[-1],
-            facet="/".join(rest) if summary else "",
-            lists=lists,
-        )
-    if inner and not _is_inside(method, inner, rest, shape, types):
-        return _of_item(method, inner, _rules(inner.summary, types), "/".join(rest), first_member, service)
-    return _new(method, path, canonical, inner, shape, types)
+    known = Known.at(named, here)
+    described = application.services[service].resources if service in application.services else {}
+    spots = list(_described(path, service, described, known))
+    spot = _managed(spots, len(path)) or _undescribed(path, method, service, known)
+    return _concern(method, path, spot, known, bool(spots), body)
 
 
-def _walk(path: Sequence[str], named: Sequence[Named], here: str) -> tuple[str, list[_Found]]:
-    """The path in rid form, and the managed resources on its way, from the outside inwards."""
-    canonical, found = "", []
-    for depth, segment in enumerate(path, start=1):
-        summary = _named(segment, canonical, named, here)
-        if summary and not summary.chosen:
-            canonical = f"{canonical}/{summary.rid}"
-        else:
-            canonical = f"{canonical}/{quote(segment, safe=SAFE)}"
-        if summary:
-            found.append(_Found(summary, depth, canonical))
-    return canonical, found
+def _managed(spots: list[_Spot], length: int) -> _Spot | None:
+    """The reading that counts: of what is managed, or may come to be, the deepest; else the nearest to the end."""
+    counting = [spot for spot in spots if _counts(spot, length)]
+    return max(counting or spots, key=lambda spot: (spot.taken, spot.summary is not None, not spot.id), default=None)
 
 
-SAFE = "!$&'()*+,;=:@~-._"
+def _counts(spot: _Spot, length: int) -> bool:
+    """A thing inside of a managed one that isn't managed itself is a part of that, unless this request may make it."""
+    if spot.summary:
+        return True
+    makes = not spot.id or (spot.rules is not None and spot.rules.client_id == "accepted")
+    return makes and spot.taken == length
 
 
-def _named(segment: str, collection: str, named: Sequence[Named], here: str) -> Summary | None:
-    """What a segment of this collection names: an id of this site before one of another."""
-    those = [n for n in named if n.value == segment and n.summary.collection == collection]
-    living = [n for n in those if not n.summary.gone] or those
-    own = [n for n in living if n.site in (here, "")]
-    foreign = [n for n in living if n.site not in (here, "") and looks_unique(segment)]
-    return next((n.summary for n in (*own, *foreign)), None)
+def _described(path: tuple[str, ...], service: str, types: dict[str, Resource], known: Known) -> Iterator[_Spot]:
+    asked = joined(path)
+    for name, rules in types.items():
+        if found := fit(rules.item_path, asked):
+            yield _spot(found, service, name, types, known, asked)
+        for collection in (rules.collection, *rules.lists):
+            found = fit(collection, asked)
+            if found and found.taken == len(path):
+                yield _spot(found, service, name, types, known, asked)
 
 
-@dataclass(frozen=True, slots=True)
-class _Shape:
-    """What a description says that stands at a path: a collection, an item, or the content of one."""
-
-    type: str
-    collection: bool
-    lists: bool
-    facet: str = ""
-
-
-def _shape(path: str, types: dict[str, Resource]) -> _Shape | None:
-    for name, resource in types.items():
-        if _pattern(resource.collection).fullmatch(path) or _pattern(resource.collection + "/").fullmatch(path):
-            return _Shape(name, collection=True, lists=True)
-        if any(_pattern(listing).fullmatch(path) for listing in resource.lists):
-            return _Shape(name, collection=True, lists=True)
-    for name, resource in types.items():
-        if _pattern(resource.item_path).fullmatch(path):
-            return _Shape(name, collection=False, lists=False)
-        if resource.content and _pattern(resource.content.path).fullmatch(path):
-            return _Shape(name, collection=False, lists=False, facet=path.rpartition("/")[2])
-    return None
-
-
-@lru_cache(maxsize=1024)
-def _pattern(template: str) -> re.Pattern[str]:
-    return re.compile(_PLACE.sub("[^/]+", re.escape(template)))
-
-
-def _reads_a_list(path: Sequence[str]) -> bool:
-    """By convention: collections and items take turns, after what only says which API it is."""
-    said = [segment for segment in path if segment]
-    while said and _API.fullmatch(said[0]):
-        said = said[1:]
-    return len(said) % 2 == 1
-
-
-def _rules(summary: Summary, types: dict[str, Resource]) -> Resource | None:
-    return types.get(summary.type)
-
-
-def _is_inside(
-    method: str, inner: _Found, rest: Sequence[str], shape: _Shape | None, types: dict[str, Resource]
-) -> bool:
-    """Whether a path below a managed item leads to a resource inside of it, and not to a facet of its own."""
-    rules = _rules(inner.summary, types)
-    if shape and shape.type != inner.summary.type:
-        return shape.collection or not shape.facet
-    if rules is not None:
-        return False
-    return len(rest) % 2 == 1 if method == "POST" else len(rest) % 2 == 0
-
-
-def _of_item(
-    method: str, found: _Found, rules: Resource | None, facet: str, first_member: str, service: str
-) -> Concern:
-    summary = found.summary
-    kind = _kind(method, rules, facet)
-    behaviour = _behaviour(rules, facet, first_member) if kind is Kind.ACTION else Behaviour(repeats=True)
-    return Concern(
-        kind=kind,
-        type=summary.type,
-        rules=rules,
-        summary=summary,
-        parent=summary.parent,
-        collection=summary.collection,
-        id=summary.chosen or summary.rid,
-        facet=facet,
-        repeats=behaviour.repeats,
-        commutes=behaviour.commutes,
-        alone=bool(rules and rules.session),
-    )
-
-
-def _kind(method: str, rules: Resource | None, facet: str) -> Kind | None:
-    if method in READS:
-        return None
-    if method == "DELETE":
-        return Kind.REPLACE if facet else Kind.DELETE  # what isn't there any more is a state of the facet
-    if rules and not facet and method in rules.methods:
-        return _MEANS[rules.methods[method]]
-    if rules and rules.session:
-        return Kind.ACTION
-    return _BY_METHOD.get(method, Kind.ACTION)
-
-
-def _behaviour(rules: Resource | None, facet: str, first_member: str) -> Behaviour:
-    known = rules.actions if rules else {}
-    return known.get(f"{facet}/{first_member}") or known.get(facet) or Behaviour()
-
-
-def _new(
-    method: str,
-    path: Sequence[str],
-    canonical: str,
-    around: _Found | None,
-    shape: _Shape | None,
-    types: dict[str, Resource],
-) -> Concern:
-    """A write of something that isn't managed."""
-    name = shape.type if shape else ""
-    rules = types.get(name)
-    parent = around.summary.rid if around else ""
-    posts = method == "POST" and (shape is None or shape.collection)
-    if posts:
-        return Concern(
-            kind=Kind.CREATE,
-            type=name,
-            rules=rules,
-            parent=parent,
-            collection=canonical.rstrip("/") if not (rules and rules.moves) else canonical,
-            repeats=bool(rules and rules.replaceable),
-            alone=bool(rules and rules.session),
-        )
-    facet = shape.facet if shape else ""
-    depth = len(path) - (1 if facet else 0)
-    collection = "/" + "/".join(canonical.split("/")[1:depth])
-    return Concern(
-        kind=_kind(method, rules, facet),
+def _spot(found: Fit, service: str, name: str, types: dict[str, Resource], known: Known, asked: str) -> _Spot:
+    rules, parent = types[name], None
+    form: dict[str, str] = {}
+    places: list[tuple[int, str]] = []
+    for place, n, value in sorted(found.places, key=lambda one: (one[0] == "id", one[1])):
+        here_are = _collection(name if place == "id" else place, types, form)
+        one = None if place.endswith("*") else _named(value, name if place == "id" else place, service, here_are, known)
+        form[place] = everywhere(one) if one else value
+        if one:
+            places.append((n, form[place]))
+            parent = parent if place == "id" else one
+    id_ = next((value for place, _, value in found.places if place == "id"), "")
+    collection = _collection(name, types, form) or asked
+    summary = known.inside(id_, service, name, collection) if id_ else None
+    return _Spot(
         type=name,
         rules=rules,
-        parent=parent,
         collection=collection,
-        id=path[depth - 1] if path else "",
-        facet=facet,
+        id=id_,
+        taken=found.taken,
+        summary=summary,
+        parent=parent,
+        places=tuple(places),
     )
 
 
-def first_members(document: object) -> Iterator[str]:
-    """The name of the first member of a JSON object."""
-    if isinstance(document, dict):
-        yield from list(document)[:1]
+def _collection(place: str, types: dict[str, Resource], form: dict[str, str]) -> str | None:
+    """Where the resources of this type are, if the path says so; else any of that name will do."""
+    rules = types.get(place)
+    return filled(rules.collection, form) if rules and set(places_of(rules.collection)) <= form.keys() else None
+
+
+def _named(value: str, place: str, service: str, collection: str | None, known: Known) -> Summary | None:
+    """The managed resource that stands in the place of a template."""
+    owner_service, _, type_ = place.rpartition("/")
+    if collection is not None:
+        return known.inside(value, service, type_, collection)
+    return known.of_type(value, owner_service or service, type_)
+
+
+def _undescribed(path: tuple[str, ...], method: str, service: str, known: Known) -> _Spot:
+    """By the conventions of REST: each segment may name what is inside of the path before it."""
+    form, places, before = list(path), list[tuple[int, str]](), ""
+    spots: list[_Spot] = []
+    for n, value in enumerate(path):
+        if summary := known.inside(value, service, None, before or "/"):
+            form[n] = everywhere(summary)
+            places.append((n, form[n]))
+            spots.append(_plain(tuple(form[:n]), value, summary, spots, places))
+        before += f"/{encoded(form[n])}"
+    if spots:
+        return spots[-1]
+    if method == "POST" or not path:
+        return _plain(path, "", None, [], [])
+    return _plain(path[:-1], path[-1], None, [], [])
+
+
+def _plain(
+    collection: tuple[str, ...], id_: str, summary: Summary | None, before: list[_Spot], places: list[tuple[int, str]]
+) -> _Spot:
+    return _Spot(
+        type=summary.type if summary else collection[-1] if collection else "",
+        rules=None,
+        collection=joined(collection),
+        id=id_,
+        taken=len(collection) + bool(id_),
+        summary=summary,
+        parent=before[-1].summary if before else None,
+        places=tuple(places),
+    )
+
+
+def _concern(
+    method: str, path: tuple[str, ...], spot: _Spot, known: Known, described: bool, body: bytes | None
+) -> Concern:
+    rest, places = [], dict(spot.places)
+    for n in range(spot.taken, len(path)):
+        summary = known.unique(path[n])
+        rest.append(everywhere(summary) if summary else path[n])
+        if summary:
+            places[n] = rest[-1]
+    facet = "/".join(rest)
+    action = _action(spot.rules, facet, body) if method == "POST" and spot.id else None
+    kind = _kind(method, spot, facet, action)
+    return Concern(
+        summary=spot.summary,
+        parent=spot.parent,
+        kind=kind,
+        type=spot.type,
+        rules=spot.rules,
+        collection=spot.collection,
+        id=spot.id,
+        facet=facet,
+        lists=kind is None and (not spot.id or (not described and spot.summary is None)),
+        whole=kind is not None and not spot.id and kind is not Kind.CREATE,
+        repeats=_repeats(kind, spot.rules, action),
+        commutes=kind is Kind.ACTION and action is not None and action.commutes,
+        alone=spot.rules is not None and spot.rules.session,
+        places=tuple(sorted(places.items())),
+    )
+
+
+def _kind(method: str, spot: _Spot, facet: str, action: Action | None) -> Kind | None:
+    if method in READS:
+        return None
+    if not spot.id:
+        return Kind.CREATE if method == "POST" else Kind.ACTION
+    if action:
+        return Kind.ACTION
+    if facet:
+        return Kind.REPLACE if _is_content(method, spot, facet) else _OF_A_FACET.get(method, Kind.ACTION)
+    meant = spot.rules.methods.get(method) if spot.rules else None  # type: ignore[call-overload]
+    return Kind(meant) if meant else _OF_ONE.get(method, Kind.ACTION)
+
+
+def _is_content(method: str, spot: _Spot, facet: str) -> bool:
+    content = spot.rules.content if spot.rules else None
+    return content is not None and method == content.method and content.path.endswith(f"{{id}}/{facet}")
+
+
+def _action(rules: Resource | None, facet: str, body: bytes | None) -> Action | None:
+    """What the description says of this action."""
+    told = [action for action in (rules.actions if rules else ()) if action.path == facet]
+    keys = _keys(body) if any(action.key for action in told) else frozenset()
+    return next((action for action in told if action.key is None or action.key in keys), None)
+
+
+def _keys(body: bytes | None) -> frozenset[str]:
+    value = parsed(body) if body else None
+    return frozenset(value) if isinstance(value, dict) else frozenset()
+
+
+def _repeats(kind: Kind | None, rules: Resource | None, action: Action | None) -> bool:
+    if kind is Kind.CREATE:
+        return rules is not None and rules.replaceable
+    return kind is None or kind in _REPEAT or (action is not None and action.repeats)

@@ -87,6 +87,12 @@ class TokenSuffixCarrier(Document):
 Carrier = HeaderCarrier | BaggageCarrier | RequestIdCarrier | TokenSuffixCarrier
 
 
+class CredentialHeaders(Document):
+    """Headers that are secrets, besides those that are known and those whose names smell of it."""
+
+    headers: tuple[HeaderName, ...] = ()
+
+
 class Service(Document):
     """One service of the application. `number` is what a request id carries; all sites must agree on it."""
 
@@ -95,6 +101,7 @@ class Service(Document):
     port: Port | None = None
     backend_port: Port | None = None
     upgrades: tuple[str, ...] = ()
+    credentials: CredentialHeaders = CredentialHeaders()
     resources: dict[TypeName, Resource] = {}
 
 

@@ -1,7 +1,8 @@
-"""The resources of a service: where they are, what names them, and what they refer to.
+"""The resources of a service: where they are, what names them, what they refer to, and what requests mean to them.
 
 What is said here is for what has to tell one resource from another; sharing does without. Without a description
-the conventions of REST hold: POST to a collection creates, and `id` names what was made.
+the conventions of REST hold: POST to a collection creates, and `Location` or `id` names what was made; PUT replaces,
+PATCH merges, DELETE deletes (RFC 9110, RFC 5789), and POST below a resource is an action.
 """
 
 import re
@@ -24,6 +25,9 @@ Reference = Annotated[str, StringConstraints(pattern=r"^([a-z0-9][a-z0-9_.-]*/)?
 """A type of the same service, or service/type."""
 
 
+Meaning = Literal["merge", "replace", "action"]
+
+
 class Content(Document):
     """The bytes of a resource, sent by a request of their own once the resource is there."""
 
@@ -32,33 +36,31 @@ class Content(Document):
     media_type: str = "application/octet-stream"
 
 
-class Behaviour(Document):
-    """What doing it again, or in another order, does: nothing more than once is surely wrong if nothing is said."""
+class Action(Document):
+    """A request that is no change of fields: `path` stands below the item, `key` is a member of its body.
 
+    `commutes`: with every other action, in any order. `repeats`: twice is the same as once.
+    """
+
+    path: Annotated[str, StringConstraints(pattern=r"^([^/\s?#]+(/[^/\s?#]+)*)?$")] = ""
+    key: str | None = None
     commutes: bool = False
     repeats: bool = False
 
 
 class Follows(Document):
-    """How a service says what became of what it has accepted: a field of the item, and what stands there at the end."""
+    """A creation goes on after its reply: the values of a field that say how it ended; any other is under way."""
 
     field: FieldPath
     done: tuple[str, ...] = Field(min_length=1)
     failed: tuple[str, ...] = ()
 
 
-Meaning = Literal["replace", "merge", "action"]
-
-
 class Resource(Document):
-    """A type of resource. `id` and `name` are fields of its body, inside the wrapper if it has one.
+    """A type of resource. Fields are those of its body, inside the wrapper if it has one.
 
-    `client_id` says what the service does with an id that the client chose for a new one; `unique_name`: a name names
-    one resource of its collection. `methods` say what a method on one means, if not what HTTP says. `actions` are by
-    path below the item, and the first member of the body if that tells them apart (action/os-start). `set_by_site` are
-    fields that each site sets itself, `revision` those that name a site's own version of it. `key` is the field by
-    which one is looked for after a crash, if its id can't be chosen. `replaceable`: the body of a creation may be put
-    to the item. `session`: nobody but who made it writes to it; `moves`: its address is the last Location.
+    `client_id` says what the service does with an id that the client chose for a new one. `{name*}` in a path stands
+    for one or more segments that are the same on every site.
     """
 
     collection: Path
@@ -71,17 +73,21 @@ class Resource(Document):
     client_id: Literal["accepted", "ignored", "refused"] = "ignored"
     refers: dict[FieldPath, Reference] = {}
     content: Content | None = None
-    methods: dict[Literal["PUT", "PATCH", "POST"], Meaning] = {}
-    actions: dict[str, Behaviour] = {}
-    set_by_site: tuple[FieldPath, ...] = ()
-    revision: tuple[FieldPath, ...] = ()
-    key: FieldPath | None = None
-    unique_name: bool = False
+    methods: dict[Literal["PATCH", "PUT", "POST"], Meaning] = {}  # of requests to one; else as REST has it
+    actions: tuple[Action, ...] = ()
+    set_by_site: tuple[FieldPath, ...] = ()  # never compared, never copied
+    revision: tuple[FieldPath, ...] = ()  # a site's own, opaque: not recorded
+    key: tuple[FieldPath, ...] = ()  # by these a creation is looked for after a crash; else by the name
+    unique_name: bool = False  # the key is unique in its collection, so it is an identity
     follows: Follows | None = None
-    errors_in: FieldPath | None = None
-    replaceable: bool = False
-    session: bool = False
-    moves: bool = False
+    errors_in: FieldPath | None = None  # a reply of 200 that has it has failed
+    replaceable: bool = False  # the body of a creation may be PUT to the item
+    session: bool = False  # only who made it knows of it
+    moves: bool = False  # its address is the last Location that the service gave
+
+    @property
+    def natural_key(self) -> tuple[str, ...]:
+        return self.key or ((self.name,) if self.name else ())
 
     @property
     def item_path(self) -> str:
@@ -101,7 +107,13 @@ class Resource(Document):
     @property
     def owners(self) -> tuple[str, ...]:
         """The types of the resources inside which these are, from the outside inwards."""
-        return tuple(_PLACES.findall(self.collection))
+        return tuple(place for place in _PLACES.findall(self.collection) if not place.endswith("*"))
+
+    @model_validator(mode="after")
+    def _a_key_is_there(self) -> Self:
+        if self.unique_name and not self.natural_key:
+            raise Misplaced("there is no name that could be unique; say which field, as `key`", "unique_name")
+        return self
 
     def references(self) -> Iterator[tuple[str, tuple[str, ...]]]:
         """Each type that is named here, and where."""

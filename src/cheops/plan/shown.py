@@ -1,13 +1,12 @@
 """A plan in plain words and as JSON: what would be sent where, what can't be reached, and what a loss would mean."""
 
-import re
 from collections.abc import Sequence
 from typing import Any
 
+from cheops.applications.credentials import SECRET
 from cheops.model import PeerState, Request, View
 from cheops.plan.steps import FirstAble, Plan
 
-_SECRET = re.compile(rb"auth|cookie|key|passw|secret|signature|token")  # somewhere in a header's name
 _LOST = {
     "one": "If {sites} is lost before it has the request, the answer is 503 and nothing was executed. If it is lost "
     "later, the answer is 503 and says that it may have been executed.",
@@ -55,4 +54,4 @@ def _request(request: Request) -> dict[str, Any]:
 
 def _shown(name: bytes, value: bytes) -> str:
     """A header's value; a credential isn't for screens."""
-    return "…" if _SECRET.search(name) else value.decode("utf-8", "replace")
+    return "…" if SECRET.search(name) else value.decode("utf-8", "replace")

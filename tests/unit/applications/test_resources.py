@@ -48,10 +48,44 @@ def test_inside_others() -> None:
         ("note: {collection: /notes, refers: {note_id: books/note}}", "there is no type 'books/note'"),
         ("note: {collection: /notes, refers: {'a b': note}}", "refers"),
         ("note: {collection: /notes, client_id: maybe}", "client_id"),
+        ("note: {collection: /notes, methods: {PUT: patch}}", "methods.PUT"),
+        ("note: {collection: /notes, methods: {DELETE: merge}}", "methods.DELETE"),
+        ("note: {collection: /notes, name: null, unique_name: true}", "unique_name: there is no name"),
+        ("note: {collection: /notes, follows: {field: status}}", "follows.done"),
+        ("note: {collection: /notes, actions: [{path: /action}]}", "actions"),
+        ("note: {collection: /notes, revision: [a b]}", "revision"),
     ],
 )
 def test_a_mistake_is_told_where_it_stands(resources: str, sentence: str) -> None:
     assert sentence in mistake(resources)
+
+
+def test_what_isn_t_said_of_a_type() -> None:
+    note = described("note: {collection: /v1/notes}").services["notes"].resources["note"]
+    assert (note.methods, note.actions, note.set_by_site, note.revision, note.natural_key) == (
+        {},
+        (),
+        (),
+        (),
+        ("name",),
+    )
+    assert (note.unique_name, note.follows, note.errors_in) == (False, None, None)
+    assert (note.replaceable, note.session, note.moves) == (False, False, False)
+
+
+def test_segments_that_are_the_same_everywhere_name_no_type() -> None:
+    tag = described("tag: {collection: '/v2/{name*}/tags'}").services["notes"].resources["tag"]
+    assert (tag.owners, tag.item_path) == ((), "/v2/{name*}/tags/{id}")
+
+
+@pytest.mark.parametrize("name", list(bundled()))
+def test_bundled_descriptions_can_be_read(name: str) -> None:
+    read = read_application(bundled()[name])
+    assert read.application == name
+    for service in read.services.values():
+        for kind, resource in service.resources.items():
+            assert set(resource.methods.values()) <= {"merge", "action"}, kind
+            assert resource.client_id != "refused" or not resource.replaceable, kind
 
 
 def test_openstack() -> None:
