@@ -18,7 +18,8 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from cheops.applications import Application
-from cheops.applications.concern import Concern, concern, segments
+from cheops.applications.concern import Concern, concern
+from cheops.applications.paths import segments
 from cheops.applications.translate import at_site, in_rids, rids_in
 from cheops.bodies import Ending, KeptBody
 from cheops.errors import CheopsError, NotReplicated, SiteUnreachable, Subset
@@ -91,7 +92,9 @@ class Replication:
             return await self._scoped(meant, sites, executor)
         if meant.concern.summary:
             return await self._managed(meant, executor)
-        if meant.location is None and meant.concern.id and meant.concern.facet is not None:
+        if meant.concern.parent and not meant.concern.parent.gone:
+            return await self._inside(meant, executor)
+        if meant.location is None and meant.concern.id:
             return await self._unknown_here(meant, executor)
         return None
 
@@ -106,7 +109,7 @@ class Replication:
             return await self._to_holders(meant, book.holders, executor)
         if self._ledger.here not in sites:
             return await self._pass_on(meant.request, sites, executor)
-        if not meant.concern.makes:
+        if not meant.concern.may_make:
             raise NotReplicated(
                 f"nothing that is replicated is at {meant.request.target.decode('latin1')}",
                 hint="A scope with & makes a resource, on several sites; send this without it.",
@@ -116,12 +119,20 @@ class Replication:
     async def _managed(self, meant: Meant, executor: Executor) -> Reply | None:
         assert meant.concern.summary
         book = await self._book(meant.concern.summary.rid)
-        if book.log.gone and not meant.concern.makes:
+        if book.log.gone and not meant.concern.may_make:
             return None
         if isinstance(meant.location, SiteName) and set(book.holders) != {meant.location.name}:
             raise self._subset(book, [meant.location.name])
         if book.log.gone:  # what is made anew is this site's own
             return None
+        return await self._to_holders(meant, book.holders, executor)
+
+    async def _inside(self, meant: Meant, executor: Executor) -> Reply | None:
+        """What is made inside of a replicated resource is where that is."""
+        assert meant.concern.parent
+        book = await self._book(meant.concern.parent.rid)
+        if isinstance(meant.location, SiteName) and set(book.holders) != {meant.location.name}:
+            raise self._subset(book, [meant.location.name])
         return await self._to_holders(meant, book.holders, executor)
 
     async def _to_holders(self, meant: Meant, holders: Sequence[str], executor: Executor) -> Reply:
@@ -168,7 +179,7 @@ class Replication:
 
     async def _read(self, meant: Meant, sites: Sequence[str] | None, executor: Executor) -> Reply | None:
         request, summary = meant.request, meant.concern.summary
-        if sites is not None and meant.concern.lists:
+        if sites is not None and meant.concern.lists and not summary:
             return None
         if summary and not summary.gone:
             book = await self._book(summary.rid)
@@ -193,7 +204,7 @@ class Replication:
             return None
         target = request.target.decode("latin1")
         named = await self._ledger.store.find(segments(target), request.service)
-        cast = in_rids(target, (), None, named, self._ledger.here, request.service)
+        cast = in_rids(target, (), None, named, self._ledger.here, request.service, self._application())
         ids = await self._ledger.local_ids(rids_in(cast.target, (), None), self._ledger.here)
         local = at_site(cast.target, (), None, ids)
         own = replace(bare(request), target=local.target.encode("latin1"))

@@ -4,11 +4,10 @@ Paragraphs are those of story.py. Sites have one service, `notes`, that keeps do
 story's own. The commands:
 
     sites NAME…
-    ask SITE METHOD PATH [JSON] [HEADER=VALUE…]      a client asks at the front of a site: what it hears, and what came of
-                                                     it where
+    ask SITE METHOD PATH [JSON] [HEADER=VALUE…]      a client asks at the front of a site: what it hears
     box SITE                                         the documents that the service there keeps
     executed SITE                                    what it has executed since this was told last
-    show SITE RID                                    what that site knows of a resource: operations, and outcomes by site
+    show SITE RID                                    what that site knows of a resource
     conflicts SITE RID
     cut SITE SITE · heal · wait SECONDS · settle     settle: until every holder is through with everything
     kill SITE · start SITE · wipe SITE               the agent there; wipe: its disk is lost while it doesn't run
@@ -25,7 +24,6 @@ import asyncio
 import json
 import re
 import shlex
-from pathlib import Path
 
 import virtual
 from blackbox import reply
@@ -91,9 +89,13 @@ class Telling:
     async def _ask(self, site: str, method: str, path: str, *rest: str) -> None:
         document = json.loads(rest[0]) if rest and rest[0].startswith(("{", "[")) else None
         headers = dict(word.split("=", 1) for word in rest[1 if document is not None else 0 :])
-        answer = await self.world[site].ask(method, path, document, **{k.replace("-", "_"): v for k, v in headers.items()})
+        answer = await self.world[site].ask(
+            method, path, document, **{k.replace("-", "_"): v for k, v in headers.items()}
+        )
         said = answer.body.get("detail", answer.body) if isinstance(answer.body, dict) else answer.body
-        self._told.append(f"{answer.status} {said if isinstance(said, str) else json.dumps(said) if said else ''}".rstrip())
+        self._told.append(
+            f"{answer.status} {said if isinstance(said, str) else json.dumps(said) if said else ''}".rstrip()
+        )
         if isinstance(answer.body, dict) and answer.body.get("hint"):
             self._told.append(f"hint: {answer.body['hint']}")
         for name in ("cheops-resource", "cheops-outcome"):
@@ -128,7 +130,9 @@ class Telling:
         for conflict in book.log.conflicts:
             winner, loser = ops[conflict.winner], ops[conflict.loser]
             fields = ", ".join(conflict.fields)
-            self._told.append(f"{winner.kind.value} of {winner.site} wins over {loser.kind.value} of {loser.site}: {fields}")
+            self._told.append(
+                f"{winner.kind.value} of {winner.site} wins over {loser.kind.value} of {loser.site}: {fields}"
+            )
         if not book.log.conflicts:
             self._told.append("none")
 

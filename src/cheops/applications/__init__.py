@@ -10,15 +10,13 @@ from cheops.applications.description import (
     read_application,
 )
 from cheops.applications.errors import Errors
-from cheops.applications.resources import Behaviour, Content, Follows, Resource
+from cheops.applications.resources import Content, Resource
 
 __all__ = [
     "Application",
-    "Behaviour",
     "Carrier",
     "Content",
     "Errors",
-    "Follows",
     "RequestIdCarrier",
     "Resource",
     "Service",

@@ -12,8 +12,8 @@ from cheops.applications.json_text import parsed
 from cheops.applications.paths import Fit, encoded, filled, fit, joined, places_of, segments
 from cheops.applications.resources import Action, Resource
 from cheops.applications.rids import looks_unique
-from cheops.ports import Named, Summary
 from cheops.record.operation import Kind
+from cheops.record.resource import Named, Summary
 
 READS = frozenset({"GET", "HEAD", "OPTIONS"})
 _OF_ONE = {"PATCH": Kind.MERGE, "PUT": Kind.REPLACE, "POST": Kind.ACTION, "DELETE": Kind.DELETE}
@@ -104,6 +104,16 @@ class Known:
 def everywhere(summary: Summary) -> str:
     """What stands for a resource in a recorded request: the id that it has everywhere, or else its rid."""
     return summary.chosen or summary.rid
+
+
+def item_of(summary: Summary, application: Application) -> str:
+    """The path of a resource, in rid form."""
+    described = application.services.get(summary.service)
+    rules = described.resources.get(summary.type) if described else None
+    own, collection = encoded(everywhere(summary)), summary.collection.rstrip("/")
+    if rules and rules.item and rules.item.startswith(rules.collection):
+        return collection + rules.item[len(rules.collection) :].replace("{id}", own)
+    return f"{collection}/{own}"
 
 
 def concern(

@@ -15,7 +15,7 @@ from cheops.applications.paths import as_text, decoded, encoded, raw_segments, s
 from cheops.applications.resources import Resource
 from cheops.applications.rids import MARK, is_rid
 from cheops.errors import NoIdThere
-from cheops.ports import Named, Summary
+from cheops.record.resource import Named, Summary
 
 Pairs = tuple[tuple[str, str], ...]
 LONGEST_ID = 255

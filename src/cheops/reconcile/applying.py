@@ -6,6 +6,7 @@ executes it once if it has done so and its answer is lost; whoever calls this ha
 """
 
 import asyncio
+import json
 import tempfile
 from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import aclosing
@@ -13,9 +14,11 @@ from dataclasses import dataclass, field, replace
 from typing import IO, Any
 
 from cheops.applications import Application, Resource
-from cheops.applications.replies import Standing, failed_inside, follow, listed, made, standing_of
-from cheops.applications.translate import Recast, UnknownHere, at_site, item_of, rids_in
-from cheops.errors import CheopsError, CredentialsFailed, SiteUnreachable, StoreFailed
+from cheops.applications.concern import item_of
+from cheops.applications.lists import listed, next_page
+from cheops.applications.replies import Follow, Progress, failed_inside, follow, has_key, key_in, made
+from cheops.applications.translate import Translated, along, at_site, rids_in
+from cheops.errors import CheopsError, CredentialsFailed, NoIdThere, SiteUnreachable, StoreFailed
 from cheops.model import Headers, Reply, Request
 from cheops.ports import Blobs, Credentials, Transport
 from cheops.reconcile.book import Book
@@ -124,21 +127,29 @@ class Applier:
         request = Request(
             service=service,
             method=recorded.method,
-            target=recast.target.encode("latin1"),
+            target=self._address(book, op, recast.target).encode("latin1"),
             headers=headers,
             body=content,
         )
         return self.settings.carry(request, op.shares) if op.shares else request
 
-    async def localise(self, recorded: Recorded, body: bytes | None) -> Recast:
+    def _address(self, book: Book, op: Operation, target: str) -> str:
+        """Where a request goes; a resource that moves is at the last Location that the service here gave."""
+        rules = self._rules(book)
+        if not (rules and rules.moves) or op.kind is Kind.CREATE:
+            return target
+        given = [outcome for outcome in book.own(self._here).values() if outcome.location and outcome.run]
+        last = max(given, key=lambda outcome: outcome.run, default=None)
+        return along(target, last.location) if last else target
+
+    async def localise(self, recorded: Recorded, body: bytes | None) -> Translated:
         """The request with this site's own ids. Raises _Waits if one isn't known here yet."""
         rids = rids_in(recorded.target, recorded.headers, body)
         ids = await self._ledger.local_ids(rids, self._here)
         try:
-            return at_site(recorded.target, recorded.headers, body, ids)
-        except UnknownHere as unknown:
-            what = f"{unknown.rid}, which it refers to, isn't there yet"
-            raise _Waits("waits-for-reference", what) from unknown
+            return at_site(recorded.target, recorded.headers, body, ids, self._here)
+        except NoIdThere as unknown:
+            raise _Waits("waits-for-reference", unknown.detail) from unknown
 
     def _blob(self, body: Body) -> AsyncGenerator[bytes, None]:
         if not self._blobs.has(body.sha256):
@@ -191,18 +202,21 @@ class Applier:
         if outcome.code == "unauthorized" and not callers:
             self._credentials.refused(book.summary.service)
         if outcome.state is State.DONE and not step.leaves:
-            found = made(reply.headers, content, rules, request.target.decode("latin1"))
+            found = made(reply.status, reply.headers, content, rules, _collection(op, request))
             if found.local_id and (op.kind in (Kind.CREATE, Kind.REPLACE) or (rules and rules.moves)):
                 outcome = replace(outcome, local_id=found.local_id if not op.facet or (rules and rules.moves) else "")
-            outcome = self._follows(outcome, reply, content, rules, request.target.decode("latin1"))
+            if op.kind is Kind.CREATE:
+                outcome = self._follows(outcome, reply, content, rules, request.target.decode("latin1"))
         return Applied(outcome=outcome, reply=reply)
 
     # What a service is still at
 
     def _follows(self, outcome: Outcome, reply: Reply, content: bytes, rules: Resource | None, target: str) -> Outcome:
         """A request that was accepted, and that is not at its end yet, is looked after."""
-        following = follow(reply.status, reply.headers, content, rules, target)
-        if following is None or outcome.state is not State.DONE:
+        path = target.partition("?")[0].rstrip("/")
+        item = f"{path}/{outcome.local_id}" if outcome.local_id else path
+        following = follow(reply.status, reply.headers, content, rules, item)
+        if following is None or (rules and rules.moves):
             return outcome
         return replace(outcome, code=UNDER_WAY, why=following.target)
 
@@ -217,22 +231,22 @@ class Applier:
         now = self._ledger.now()
         credentials = callers if callers is not None else await self._credentials.headers(book.summary.service)
         try:
-            status, content = await self._get(book, outcome.why, credentials or ())
+            status, _, content = await self._get(book, outcome.why, credentials or ())
         except (CheopsError, TimeoutError):
             return
         rules = self._rules(book)
-        standing = standing_of(status, content, rules)
-        if standing is Standing.UNDER_WAY and now - outcome.at < FOLLOW_SECONDS:
+        progress, said = Follow(target=outcome.why, rules=rules).progress(status, content)
+        if progress is Progress.UNDER_WAY and now - outcome.at < FOLLOW_SECONDS:
             return
         version = version_after(outcome, now)
-        if standing is Standing.FAILED:
-            why = f"the service accepted it, and then failed: {content[:200].decode(errors='replace')}"
+        if progress is Progress.FAILED:
+            why = f"the service accepted it, and then failed: {said}"
             changed = replace(outcome, state=State.REFUSED, code="failed", why=why, version=version, at=now)
         else:
             changed = replace(outcome, code="", why="", version=version, at=now)
         await self._ledger.report(changed)
 
-    async def _get(self, book: Book, target: str, credentials: Headers) -> tuple[int, bytes]:
+    async def _get(self, book: Book, target: str, credentials: Headers) -> tuple[int, Headers, bytes]:
         """A read of this site's service. Raises SiteUnreachable, TimeoutError."""
         request = Request(
             service=book.summary.service,
@@ -243,7 +257,7 @@ class Applier:
         async with asyncio.timeout(self.settings.seconds):
             reply = await self._transport.send(request, site=self._here)
             _, content = await kept(reply)
-        return reply.status, content
+        return reply.status, reply.headers, content
 
     # Whether something was executed
 
@@ -296,21 +310,25 @@ class Applier:
             item = await self.localise(
                 replace(op.request, target=item_of(book.summary, self.settings.application)), None
             )
-            status, _ = await self._get(book, item.target, credentials)
+            status, _, _ = await self._get(book, item.target, credentials)
             if status in (404, 410):
                 return []
             return [book.summary.chosen] if status < 300 else self._unclear(status)
         rules, target, found = self._rules(book), recast.target.partition("?")[0], []
+        key = key_in(recast.body or b"", rules)
+        if not key:
+            raise _Waits("unclear", "it may have been executed, and has no name by which it could be looked for")
         for _ in range(MOST_PAGES):
-            status, content = await self._get(book, target, credentials)
+            status, headers, content = await self._get(book, target, credentials)
             if status >= 300:
                 return self._unclear(status)
-            page = listed(content, rules)
-            found += page.alike(recast.body or b"", rules)
-            if not page.next:
+            alike = [item for item in listed(content, rules) or () if has_key(item, key)]
+            found += [made(200, (), json.dumps(item).encode(), _bare(rules)).local_id for item in alike]
+            next_target = next_page(target, headers, content, rules)
+            if not next_target:
                 known = await self._ledger.taken(found, book.rid, book.summary.service)
                 return [local for local in found if local not in known]
-            target = page.next
+            target = next_target
         raise _Waits("unclear", f"the collection has more than {MOST_PAGES} pages, too many to look through")
 
     def _unclear(self, status: int) -> list[str]:
@@ -392,6 +410,17 @@ async def _read_file(file: IO[bytes]) -> AsyncGenerator[bytes, None]:
 
 async def _once(content: bytes) -> AsyncGenerator[bytes, None]:
     yield content
+
+
+def _collection(op: Operation, request: Request) -> str:
+    """Where what was made is: a POST goes to its collection, a PUT to the item."""
+    path = request.target.decode("latin1").partition("?")[0]
+    return path if op.kind is Kind.CREATE and request.method == "POST" else path.rpartition("/")[0]
+
+
+def _bare(rules: Resource | None) -> Resource | None:
+    """The rules of an item that stands in a list, without its wrapper."""
+    return rules.model_copy(update={"one": None}) if rules else None
 
 
 def _header(reply: Reply, name: bytes) -> str:

@@ -12,9 +12,11 @@ from dataclasses import dataclass, replace
 
 from cheops.applications import Application
 from cheops.applications.concern import Concern
-from cheops.applications.ids import new_rid, rid_of
-from cheops.applications.replies import chosen_in, name_in, with_id, without_revisions
-from cheops.applications.translate import check_query, in_rids, recordable, secret_headers, values_in
+from cheops.applications.credentials import recordable, refuse_secrets, secret_headers
+from cheops.applications.fields import touched
+from cheops.applications.replies import chosen_in, identity_in, key_in, with_id, without_revisions
+from cheops.applications.rids import new_rid, rid_of
+from cheops.applications.translate import in_rids, values_in
 from cheops.errors import BadRequest, HolderUnreachable, NotThere, ReliedOn
 from cheops.execute import OUTCOME
 from cheops.model import Headers, PeerState, Reply, Request
@@ -24,7 +26,6 @@ from cheops.reconcile.book import Book
 from cheops.reconcile.engine import Engine
 from cheops.reconcile.exchange import Exchange
 from cheops.reconcile.ledger import Draft, Ledger
-from cheops.record.merging import touched
 from cheops.record.operation import WITHDRAWN, Birth, Body, Kind, Operation, Outcome, Recorded, State
 
 RESOURCE = b"cheops-resource"
@@ -89,7 +90,7 @@ class Writer:
         wish = wish_of(request)
         body = await self._blobs.keep(request.body) if request.body else None
         written = await self._written(request, concern, body, tuple(placement), shares)
-        callers = secret_headers(request.headers)
+        callers = secret_headers(request.headers, request.service, self._application())
         conditions = tuple(pair for pair in request.headers if pair[0] in _CONDITIONS)
         applied: list[asyncio.Future[Applied]] = []
         await self._check(written, request)
@@ -130,33 +131,41 @@ class Writer:
                 chosen = chosen_in(inline, rules) or self._uuid()
                 inline = with_id(inline, rules, chosen)
         target = request.target.decode("latin1")
-        check_query(target)
-        named = await self._ledger.store.find(values_in(target, inline))
-        headers = recordable(request.headers, application)
-        cast = in_rids(target, headers, inline, named, self._here, request.service, rules)
+        refuse_secrets(target)
+        headers = recordable(request.headers, request.service, application)
+        named = await self._ledger.store.find(values_in(target, media_type, inline, headers))
+        cast = in_rids(target, headers, inline, named, self._here, request.service, application)
+        if cast.unknown:
+            raise BadRequest(
+                f"the request names {', '.join(cast.unknown)}, and {self._here} knows no resource of this name",
+                hint="Name a resource that is held here, or send the request to a site that holds it.",
+            )
         recorded = Recorded(
             method=request.method,
             target=cast.target,
             headers=cast.headers,
             body=_body(body, cast.body),
-            secret=bool(secret_headers(request.headers)),
+            secret=bool(secret_headers(request.headers, request.service, application)),
         )
         assert concern.kind, "only writes are written"
-        name = name_in(inline, rules) if inline is not None and concern.kind is Kind.CREATE else ""
-        rid, birth = self._birth(request.service, concern, chosen, name)
+        identity, name = chosen, ""
+        if inline is not None and concern.kind is Kind.CREATE:
+            identity = chosen or identity_in(inline, rules)
+            name = next(iter(key_in(inline, rules).values()), "")
+        rid, birth = self._birth(request.service, concern, chosen, identity, name)
         return Written(
             rid=rid,
             kind=concern.kind,
             concern=concern,
             recorded=recorded,
             birth=birth,
-            touches=touched(inline, media_type) if concern.kind is Kind.MERGE and inline is not None else None,
+            touches=touched(inline, rules) if concern.kind is Kind.MERGE and inline is not None else None,
             refers=tuple(other for other in cast.refers if other != rid),
             shares=shares,
             placement=placement,
         )
 
-    def _birth(self, service: str, concern: Concern, chosen: str, name: str) -> tuple[str, Birth | None]:
+    def _birth(self, service: str, concern: Concern, chosen: str, identity: str, name: str) -> tuple[str, Birth | None]:
         if concern.summary and concern.kind is not Kind.CREATE:
             known = concern.summary
             birth = Birth(
@@ -168,7 +177,6 @@ class Writer:
                 parent=known.parent,
             )
             return known.rid, birth if concern.kind is Kind.REPLACE and known.chosen and not concern.facet else None
-        identity = chosen or (name if concern.rules and concern.rules.unique_name else "")
         rid = rid_of(service, concern.type, concern.collection, identity) if identity else new_rid(self._digits)
         birth = Birth(
             service=service,
@@ -176,7 +184,7 @@ class Writer:
             collection=concern.collection,
             chosen=chosen,
             name=name or chosen,
-            parent=concern.parent,
+            parent=concern.parent.rid if concern.parent else "",
         )
         return rid, birth
 

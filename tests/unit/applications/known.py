@@ -4,7 +4,7 @@ from pathlib import Path
 
 from cheops.applications import Application, bundled, read_application
 from cheops.documents import parse_document
-from cheops.ports import Named, Summary
+from cheops.record.resource import Named, Summary
 
 OPENSTACK = read_application(bundled()["openstack"])
 KUBERNETES = read_application(bundled()["kubernetes"])

@@ -5,8 +5,8 @@ import pytest
 from cheops.applications.concern import Concern, concern
 from cheops.applications.paths import segments
 from cheops.applications.rids import rid_of
-from cheops.ports import Named, Summary
 from cheops.record.operation import Kind
+from cheops.record.resource import Named, Summary
 from unit.applications.known import (
     A_NOTE,
     A_PAGE,
