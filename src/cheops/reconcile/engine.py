@@ -7,6 +7,7 @@ only its own resource. Nothing here is lost by a crash but the credentials of ca
 import asyncio
 import heapq
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 
 import structlog
@@ -150,10 +151,9 @@ class Engine:
         full = len(self._working) >= AT_ONCE
         until = self._queue[0][0] - now if self._queue and not full else 1.0
         longest = LOOK_SECONDS if self._shared else 1.0
-        try:
-            await asyncio.wait_for(self._more.wait(), min(max(until, 0.0), longest))
-        except TimeoutError:
-            return
+        with suppress(TimeoutError):
+            async with asyncio.timeout(min(max(until, 0.0), longest)):  # wait_for may swallow a cancellation
+                await self._more.wait()
 
     def _forget(self, now: float) -> None:
         if len(self._lent) > 0:

@@ -72,7 +72,8 @@ class Ledger:
         """Waits until there is a resource more, but no longer than this."""
         self._grown.clear()
         with suppress(TimeoutError):
-            await asyncio.wait_for(self._grown.wait(), seconds)
+            async with asyncio.timeout(seconds):
+                await self._grown.wait()
 
     # Reading
 
@@ -119,10 +120,9 @@ class Ledger:
                 left = end - loop.time()
                 if (book and holds(book)) or left <= 0:
                     return book
-                try:
-                    await asyncio.wait_for(changed.wait(), min(left, LOOK_SECONDS) if self._shared else left)
-                except TimeoutError:
-                    continue
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(min(left, LOOK_SECONDS) if self._shared else left):
+                        await changed.wait()
         finally:
             self._waiting[rid].discard(changed)
             if not self._waiting[rid]:
