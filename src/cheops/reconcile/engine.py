@@ -193,6 +193,7 @@ class Engine:
             elif plan.todo:
                 due = await self._step(book, plan.todo[0])
             else:
+                await self._say_blocked(book, plan.blocked)
                 due = await self._applier.look_after(book, self._callers_of(book.rid))
                 await self._tidy(book)
                 if due is None and rid in self._again:
@@ -202,6 +203,17 @@ class Engine:
             if due is not None:
                 self._tell_all(book)
                 return due
+
+    async def _say_blocked(self, book: Book, why: str) -> None:
+        """What can't be done until something else happens says so."""
+        now, pending = self._ledger.now(), []
+        for op in book.log.effective if why else ():
+            outcome = self._outcome(book, op)
+            if outcome.state is State.PENDING and outcome.why != why:
+                version = version_after(outcome, now)
+                pending.append(replace(outcome, version=version, at=now, code="blocked", why=why))
+        if pending:
+            await self._ledger.report(*pending)
 
     def plan(self, book: Book) -> Steps:
         """What is to be done; what was only just written down was surely not sent."""

@@ -276,9 +276,10 @@ class Writer:
         book = await self._ledger.until(op.rid, answered, max(end - loop.time(), 0))
         assert book, "it was only just written"
         outcomes = {site: outcome for site in book.holders if (outcome := book.outcome(op.dot, site))}
-        reply = _own_reply(own) or next((_told(o) for o in outcomes.values() if o.state is State.DONE), None)
-        if reply and (any(o.state is State.DONE for o in outcomes.values())):
-            return _with(reply, op.rid, outcomes)
+        done = [outcome for outcome in outcomes.values() if outcome.state is State.DONE]
+        if done:
+            mine = any(outcome.site == self._here for outcome in done)
+            return _with((_own_reply(own) if mine else None) or _told(done[0]), op.rid, outcomes)
         if any(_may_still(outcome) for outcome in outcomes.values()):
             return _with(_accepted(op.rid), op.rid, outcomes)
         return await self._failed(book, op, own)
@@ -370,6 +371,8 @@ def _word(outcome: Outcome) -> str:
             return str(outcome.status) if outcome.status else str(outcome.state.value)
         case State.PENDING if outcome.code == "needs-credentials":
             return str(outcome.code)
+        case State.PENDING if outcome.code == "unauthorized":
+            return str(outcome.status)
         case State.PENDING | State.BEGUN:
             return "pending"
         case _:
