@@ -10,6 +10,7 @@ from cheops.record.stamp import Stamp
 
 HEARTBEAT = "/~cheops/heartbeat"  # what agents ask each other; Envoy doesn't log it
 DISTANCES = "/distances"
+BLOBS = "/blobs/"  # and the SHA-256 of one
 
 
 class Transport(Protocol):
@@ -35,6 +36,13 @@ class Transport(Protocol):
 
         Raises SiteUnreachable; AgentAway, which is one, if the site is there but its agent isn't; and Refused for an
         answer that isn't 200, with its status.
+        """
+        ...
+
+    def fetch(self, path: str, *, site: str, offset: int = 0) -> AsyncGenerator[bytes, None]:
+        """What the agent of `site` answers to a GET, from this byte on, as it comes.
+
+        Raises as `ask` does, and SiteUnreachable also when nothing comes for 10 s.
         """
         ...
 
@@ -260,6 +268,10 @@ class Blobs(Protocol):
         ...
 
     def has(self, sha256: str) -> bool: ...
+
+    def size(self, sha256: str) -> int | None:
+        """How many bytes it has; None if it isn't there."""
+        ...
 
     def read(self, sha256: str, offset: int = 0) -> AsyncGenerator[bytes, None]:
         """Its bytes from `offset` on. Raises StoreFailed if it isn't there."""

@@ -1,14 +1,18 @@
 """The mesh API: what agents of other sites may ask this one. Envoy has checked their certificates, and says whose."""
 
+import re
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from typing import Annotated, Protocol
 
 from fastapi import FastAPI, Header, HTTPException, Request, Response
-from fastapi.responses import PlainTextResponse
+from fastapi.responses import PlainTextResponse, StreamingResponse
+from starlette.types import Receive, Scope, Send
 
 from cheops import __version__
 from cheops.errors import CheopsError
 from cheops.intercept.envoy.names import PEER, PEER_ISSUED
-from cheops.ports import DISTANCES, HEARTBEAT, KeptScopes
+from cheops.ports import BLOBS, DISTANCES, HEARTBEAT, Blobs, KeptScopes
 
 
 class Membership(Protocol):
@@ -23,7 +27,7 @@ class Membership(Protocol):
         ...
 
 
-def mesh_api(kept: KeptScopes, membership: Membership) -> FastAPI:
+def mesh_api(kept: KeptScopes, membership: Membership, blobs: Blobs | None = None) -> FastAPI:
     """The ASGI application of the mesh API."""
     app = FastAPI(title="Cheops mesh API", version=__version__, docs_url=None, redoc_url=None)
 
@@ -54,4 +58,33 @@ def mesh_api(kept: KeptScopes, membership: Membership) -> FastAPI:
         """How far the sites are that are up, as this one has measured: {site: [us, spread in us, age in s]}."""
         return Response(membership.distances_told(), media_type="application/json")
 
+    @app.get(BLOBS + "{sha256}")
+    async def blob(sha256: str, range: Annotated[str, Header()] = "") -> Response:
+        """A large body, from any byte on; of what `Range` may say, `bytes=N-` alone is heeded (RFC 9110, 14.2)."""
+        size = blobs.size(sha256) if blobs else None
+        if blobs is None or size is None:
+            raise HTTPException(404, "no body with this SHA-256 is kept")
+        asked = re.fullmatch(r"bytes=([0-9]{1,18})-", range)
+        begin = int(asked[1]) if asked else 0
+        if asked and begin >= size:
+            raise HTTPException(416, f"the body has {size} bytes", {"content-range": f"bytes */{size}"})
+        headers = {"content-length": str(size - begin), "accept-ranges": "bytes"}
+        if asked:
+            headers["content-range"] = f"bytes {begin}-{size - 1}/{size}"
+        return _Streamed(blobs.read(sha256, begin), 206 if asked else 200, headers)
+
     return app
+
+
+class _Streamed(StreamingResponse):
+    """Closes its body also when the peer has left in the middle."""
+
+    def __init__(
+        self, body: AsyncGenerator[bytes, None], status: int, headers: dict[str, str], media_type: str
+    ) -> None:
+        super().__init__(body, status, headers, media_type)
+        self._body = body
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async with aclosing(self._body):
+            await super().__call__(scope, receive, send)
