@@ -59,12 +59,12 @@ def mesh_api(kept: KeptScopes, membership: Membership, blobs: Blobs | None = Non
         return Response(membership.distances_told(), media_type="application/json")
 
     @app.get(BLOBS + "{sha256}")
-    async def blob(sha256: str, range: Annotated[str, Header()] = "") -> Response:
+    async def blob(sha256: str, wanted: Annotated[str, Header(alias="range")] = "") -> Response:
         """A large body, from any byte on; of what `Range` may say, `bytes=N-` alone is heeded (RFC 9110, 14.2)."""
         size = blobs.size(sha256) if blobs else None
         if blobs is None or size is None:
             raise HTTPException(404, "no body with this SHA-256 is kept")
-        asked = re.fullmatch(r"bytes=([0-9]{1,18})-", range)
+        asked = re.fullmatch(r"bytes=([0-9]{1,18})-", wanted)
         begin = int(asked[1]) if asked else 0
         if asked and begin >= size:
             raise HTTPException(416, f"the body has {size} bytes", {"content-range": f"bytes */{size}"})
@@ -79,10 +79,8 @@ def mesh_api(kept: KeptScopes, membership: Membership, blobs: Blobs | None = Non
 class _Streamed(StreamingResponse):
     """Closes its body also when the peer has left in the middle."""
 
-    def __init__(
-        self, body: AsyncGenerator[bytes, None], status: int, headers: dict[str, str], media_type: str
-    ) -> None:
-        super().__init__(body, status, headers, media_type)
+    def __init__(self, body: AsyncGenerator[bytes, None], status: int, headers: dict[str, str]) -> None:
+        super().__init__(body, status, headers, "application/octet-stream")
         self._body = body
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
