@@ -11,9 +11,7 @@ from cheops.record.stamp import Stamp
 
 HEARTBEAT = "/~cheops/heartbeat"  # what agents ask each other; Envoy doesn't log it
 DISTANCES = "/distances"
-LOG = "/log"
-HOLDERS = "/holders"
-BLOBS = "/blobs"
+BLOBS = "/blobs/"  # and the SHA-256 of one
 
 
 class Transport(Protocol):
@@ -44,8 +42,9 @@ class Transport(Protocol):
         ...
 
     def fetch(self, path: str, *, site: str, offset: int = 0) -> AsyncGenerator[bytes, None]:
-        """The bytes that the agent of `site` has at a path, from an offset on. Raises what `ask` raises, also if
-        nothing comes for a while.
+        """What the agent of `site` answers to a GET, from this byte on, as it comes.
+
+        Raises as `ask` does, and SiteUnreachable also when nothing comes for 10 s.
         """
         ...
 
@@ -244,6 +243,10 @@ class Blobs(Protocol):
         ...
 
     def has(self, sha256: str) -> bool: ...
+
+    def size(self, sha256: str) -> int | None:
+        """How many bytes it has; None if it isn't there."""
+        ...
 
     def read(self, sha256: str, offset: int = 0) -> AsyncGenerator[bytes, None]:
         """Its bytes from `offset` on. Raises StoreFailed if it isn't there."""
