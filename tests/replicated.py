@@ -23,7 +23,7 @@ from cheops.sites.memory import PeersInMemory
 from cheops.stores.blobs import BlobsInMemory
 from cheops.stores.kept import KeptInMemory
 from cheops.stores.memory import LogInMemory
-from cheops.transports.memory import MemoryTransport, Network
+from cheops.transports.memory import MemoryTransport, Network, blobs_of
 from values import application, site_of, view_of, whole
 
 NOTES = application("services: {notes: {}}")
@@ -133,7 +133,7 @@ class SiteInMemory:
 
         self.world.network.agents[self.name] = agent
         self.world.network.doors[self.name] = self.pipeline.serve
-        self.world.network.blobs[self.name] = self.blobs
+        self.world.network.fetched[self.name] = blobs_of(self.blobs, self.name)
         self.task = asyncio.create_task(self.parts.run())
 
     async def kill(self) -> None:

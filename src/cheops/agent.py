@@ -36,7 +36,6 @@ from cheops.observe.watch import Observer, Watch
 from cheops.pipeline import Pipeline
 from cheops.replicating import replicating
 from cheops.sites.membership import Membership
-from cheops.stores.blobs import BlobFiles
 from cheops.stores.kept import KeptFiles
 from cheops.stores.rolls import RollFile
 from cheops.transports.http import HttpTransport
@@ -99,7 +98,7 @@ class Agent:
             )
             self._door = Door(self._watch.on(self._pipeline.serve), self._site.application.errors)
             await stack.enter_async_context(_serving(self._door, _unix(self._site.run / "door.sock")))
-            mesh = mesh_api(kept, self._members.beating, BlobFiles(self._site.data / "blobs"))
+            mesh = mesh_api(kept, self._members.beating, self._replicating.parts.blobs, self._replicating)
             await stack.enter_async_context(_serving(mesh, _unix(self._site.run / "mesh.sock")))
             admin = _tcp(self._site.settings.admin.listen.host, self._site.settings.admin.listen.port)
             admin_app = admin_api(self._state())

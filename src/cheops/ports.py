@@ -11,6 +11,8 @@ from cheops.record.stamp import Stamp
 
 HEARTBEAT = "/~cheops/heartbeat"  # what agents ask each other; Envoy doesn't log it
 DISTANCES = "/distances"
+LOG = "/log"
+HOLDERS = "/holders"
 BLOBS = "/blobs/"  # and the SHA-256 of one
 
 
@@ -42,9 +44,8 @@ class Transport(Protocol):
         ...
 
     def fetch(self, path: str, *, site: str, offset: int = 0) -> AsyncGenerator[bytes, None]:
-        """What the agent of `site` answers to a GET, from this byte on, as it comes.
-
-        Raises as `ask` does, and SiteUnreachable also when nothing comes for 10 s.
+        """The bytes that the agent of `site` has at a path, from an offset on. Raises what `ask` raises, also if
+        nothing comes for a while.
         """
         ...
 

@@ -3,7 +3,7 @@
 import random
 import secrets
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 
 import structlog
@@ -84,9 +84,6 @@ class Replicating:
 
     async def holders_told(self, wire: bytes) -> bytes:
         return await self.requests.holders_told(wire)
-
-    def body(self, sha256: str, offset: int) -> AsyncGenerator[bytes, None] | None:
-        return self.parts.body(sha256, offset)
 
     # While the agent runs
 

@@ -14,7 +14,7 @@ from yarl import URL
 
 from cheops.bodies import Ending
 from cheops.errors import AgentAway, BadRequest, CheopsError, Refused, SiteUnreachable
-from cheops.intercept.envoy.names import AGENT_AWAY, AGENT_SERVICE, EXECUTED, PATH, SERVICE, TO, local, site
+from cheops.intercept.envoy.names import AGENT_AWAY, AGENT_SERVICE, DOOR, EXECUTED, PATH, SERVICE, TO, local, site
 from cheops.model import Headers, Reply, Request
 
 _URL = URL("http://egress/", encoded=True)  # the path goes in a header, past every parser
@@ -114,24 +114,6 @@ class HttpTransport:
 
     def _to_agent(self, path: str, site: str) -> dict[str, str]:
         return {TO: self._cluster(AGENT_SERVICE, site), SERVICE: AGENT_SERVICE, PATH: path, "Host": "mesh"}
-
-    async def fetch(self, path: str, *, site: str, offset: int = 0) -> AsyncGenerator[bytes, None]:
-        """The bytes of what the agent of `site` keeps, from an offset on. Raises SiteUnreachable, Refused."""
-        to = self._cluster(AGENT_SERVICE, site)
-        headers = {TO: to, SERVICE: AGENT_SERVICE, PATH: path, "Host": "mesh", "Range": f"bytes={offset}-"}
-        timeout = aiohttp.ClientTimeout(total=None, sock_connect=5, sock_read=STALLED_SECONDS)
-        try:
-            async with self._session.get(_URL, headers=headers, timeout=timeout, allow_redirects=False) as reply:
-                if reply.status == 416:
-                    return
-                if reply.status not in (200, 206) or (offset and reply.status != 206):
-                    said = f"it answered {reply.status}"
-                    kind = SiteUnreachable if EXECUTED in reply.headers else Refused
-                    raise kind(f"{site} doesn't give {path}: {said}", site=site, why=said, answer=reply.status)
-                async for chunk in reply.content.iter_any():
-                    yield chunk
-        except (aiohttp.ClientError, OSError, TimeoutError) as error:
-            raise _unreachable(site, str(error) or f"nothing came for {STALLED_SECONDS:g} s") from error
 
     def _cluster(self, service: str, to: str) -> str:
         return local(service) if to == self._here else site(to)

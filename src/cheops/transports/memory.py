@@ -38,6 +38,7 @@ class Network:
         self.kept: dict[str, KeptScopes] = {}
         self.agents: dict[str, Agent] = {}
         self.fetched: dict[str, Fetched] = {}
+        self.doors: dict[str, Handler] = {}
         self.sent: list[Sent] = []
         self._cut: set[frozenset[str]] = set()
 
@@ -103,16 +104,6 @@ class MemoryTransport:
             )
         if not there:
             raise AgentAway(f"the agent of {site} can't be asked: it doesn't run", site=site, why="it doesn't run")
-
-    async def fetch(self, path: str, *, site: str, offset: int = 0) -> AsyncGenerator[bytes, None]:
-        """The bytes of a body that `site` keeps."""
-        if not self._joined(site) or site not in self._network.blobs:
-            raise SiteUnreachable(
-                f"{site} can't be asked for a body: the link is cut", site=site, why="the link is cut"
-            )
-        kept = self._network.blobs[site].read(path.rpartition("/")[2], offset)
-        async for chunk in self._while_joined(kept, site):
-            yield chunk
 
     def _joined(self, site: str) -> bool:
         return self._network.joins(self._here, site)

@@ -1,18 +1,18 @@
 """The mesh API: what agents of other sites may ask this one. Envoy has checked their certificates, and says whose."""
 
 import re
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Awaitable
 from contextlib import aclosing
 from typing import Annotated, Protocol
 
-from fastapi import FastAPI, Header, HTTPException, Request, Response
+from fastapi import APIRouter, FastAPI, Header, HTTPException, Request, Response
 from fastapi.responses import PlainTextResponse, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
 from cheops import __version__
 from cheops.errors import CheopsError
 from cheops.intercept.envoy.names import PEER, PEER_ISSUED
-from cheops.ports import BLOBS, DISTANCES, HEARTBEAT, Blobs, KeptScopes
+from cheops.ports import BLOBS, DISTANCES, HEARTBEAT, HOLDERS, LOG, Blobs, KeptScopes
 
 
 class Membership(Protocol):
@@ -27,7 +27,23 @@ class Membership(Protocol):
         ...
 
 
-def mesh_api(kept: KeptScopes, membership: Membership, blobs: Blobs | None = None) -> FastAPI:
+class Logs(Protocol):
+    """Whoever exchanges logs with the peers."""
+
+    async def receive(self, wire: bytes, sender: str) -> bytes:
+        """The answer to a push. Raises BadMessage, StoreFailed."""
+        ...
+
+    async def give(self, sender: str, after: int, store: str, limit: int) -> bytes:
+        """A page of what the peer is to be told."""
+        ...
+
+    async def holders_told(self, wire: bytes) -> bytes:
+        """Who holds what a request concerns."""
+        ...
+
+
+def mesh_api(kept: KeptScopes, membership: Membership, blobs: Blobs | None = None, logs: Logs | None = None) -> FastAPI:
     """The ASGI application of the mesh API."""
     app = FastAPI(title="Cheops mesh API", version=__version__, docs_url=None, redoc_url=None)
 
@@ -73,7 +89,39 @@ def mesh_api(kept: KeptScopes, membership: Membership, blobs: Blobs | None = Non
             headers["content-range"] = f"bytes {begin}-{size - 1}/{size}"
         return _Streamed(blobs.read(sha256, begin), 206 if asked else 200, headers)
 
+    if logs:
+        app.include_router(_log_routes(logs))
     return app
+
+
+def _log_routes(logs: Logs) -> APIRouter:
+    router = APIRouter()
+
+    @router.post(LOG)
+    async def push(request: Request, certificate: Annotated[str, Header(alias=PEER)]) -> Response:
+        """Items of the log of the site whose certificate this is."""
+        return await _told(logs.receive(await request.body(), certificate.rpartition("/")[2]))
+
+    @router.get(LOG)
+    async def pull(
+        certificate: Annotated[str, Header(alias=PEER)], after: int, store: str, limit: int = 500
+    ) -> Response:
+        """What this site has to tell, after a position."""
+        return await _told(logs.give(certificate.rpartition("/")[2], after, store, min(limit, 2000)))
+
+    @router.post(HOLDERS)
+    async def holders(request: Request) -> Response:
+        """Who holds what a request concerns."""
+        return await _told(logs.holders_told(await request.body()))
+
+    return router
+
+
+async def _told(work: Awaitable[bytes]) -> Response:
+    try:
+        return Response(await work, media_type="application/octet-stream")
+    except CheopsError as error:
+        return Response(error.body(), status_code=error.status, media_type="application/problem+json")
 
 
 class _Streamed(StreamingResponse):
