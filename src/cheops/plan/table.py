@@ -7,6 +7,7 @@ from cheops.errors import NotYet
 from cheops.model import Resolved, View
 from cheops.plan.around import go_around
 from cheops.plan.otherwise import fall_over
+from cheops.plan.replication import read_each
 from cheops.plan.sharing import share
 from cheops.plan.steps import Plan
 from cheops.scope import (
@@ -15,6 +16,7 @@ from cheops.scope import (
     Cross,
     Location,
     Otherwise,
+    Replicas,
     Scope,
     SiteName,
     Spread,
@@ -27,6 +29,7 @@ PLANNED_BY: Mapping[type, Callable[[str, Any, Resolved, View], Plan]] = {
     SiteName: share,
     Otherwise: fall_over,
     Around: go_around,
+    Replicas: read_each,
 }
 NOT_YET: Mapping[type | Spread, str] = {
     Cross: "a resource that spans sites (%)",
@@ -44,7 +47,9 @@ def make_plan(scope: Scope, service: str, view: View) -> Plan:
         _refuse(binding)
     resolved = Resolved(location_of={binding.service: binding.location for binding in scope.bindings})
     location = resolved.location_of.get(service, SiteName(name=view.site))
-    return PLANNED_BY[type(location)](service, location, resolved, view)
+    each = isinstance(location, Around) and location.spread is Spread.EACH
+    planned_by = read_each if each else PLANNED_BY[type(location)]
+    return planned_by(service, location, resolved, view)
 
 
 def centres_of(scope: Scope, service: str) -> set[str]:
