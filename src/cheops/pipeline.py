@@ -25,7 +25,7 @@ from cheops.carry.request_id import MOST_BINDINGS, Bindings, KeptBy, RandomDigit
 from cheops.errors import BadRequest, BadScope, CantKeep, NotYet, ScopeNoLongerKept
 from cheops.execute import Executor, Patience, Sending
 from cheops.model import Reply, Request, View
-from cheops.plan import Each, Forward, Plan, centres_of, make_plan, show
+from cheops.plan import Each, Forward, Plan, centres_of, check_carried_out, make_plan, show
 from cheops.ports import KeptScopes, Peers, Transport
 from cheops.replicate import Replication
 from cheops.scope import Binding, Scope, ScopeError, SiteName, canonical, parse
@@ -92,6 +92,7 @@ class Pipeline:
         locations = {binding.service: binding.location for binding in scope.bindings}
         if not replication.may_concern(service, locations.get(service)):
             return None
+        check_carried_out(scope)
         shares = {name: canonical(place) for name, place in locations.items() if name != service}
         meant = await replication.meant(carried.request, locations.get(service), shares)
         return await replication.serve(meant, await self._view(scope, service), executor)
