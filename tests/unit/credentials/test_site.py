@@ -273,7 +273,7 @@ def test_a_wrong_password_is_not_tried_again_at_once(tmp_path: Path) -> None:
     ],
 )
 def test_a_keystone_that_is_unwell(tmp_path: Path, mood: str, told: str) -> None:
-    world = World(tmp_path, seconds=0.3)
+    world = World(tmp_path, seconds=1 if mood == "mute" else 10)
 
     async def story(credentials: SiteCredentials) -> None:
         world.keystone.mood = mood
