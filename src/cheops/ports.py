@@ -7,6 +7,7 @@ from typing import Protocol
 from cheops.model import Distances, Headers, PeerView, Reply, Request
 from cheops.record.operation import Body, Dot, Item, Operation, Outcome, State
 from cheops.record.stamp import Stamp
+from cheops.record.summary import Summary as Summary
 
 HEARTBEAT = "/~cheops/heartbeat"  # what agents ask each other; Envoy doesn't log it
 DISTANCES = "/distances"
@@ -61,24 +62,6 @@ class KeptScopes(Protocol):
     def recall(self, uuid: str) -> str | None:
         """The text of the scope, or None when it isn't kept (any more)."""
         ...
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Summary:
-    """A resource, as it is listed; `collection`, `chosen`, `parent` as in its Birth. `gone`: it was deleted, everywhere
-    it was.
-    """
-
-    rid: str
-    service: str
-    type: str
-    collection: str
-    chosen: str = ""
-    name: str = ""
-    parent: str = ""
-    placement: tuple[str, ...] = ()
-    refers: tuple[str, ...] = ()
-    gone: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

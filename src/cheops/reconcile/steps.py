@@ -1,0 +1,200 @@
+"""What a site has to do next for a resource: a function of the log and of what it has done. Pure.
+
+It goes through the order. What wasn't executed is; what was, but before something that overlaps it and comes earlier,
+is executed again; at what nobody can say, it stops.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from enum import Enum
+
+from cheops.record.log import Log
+from cheops.record.operation import Dot, Kind, Operation, Outcome, State
+from cheops.record.paths import ancestors
+from cheops.record.superseding import makes, same_request
+
+NOW = 1 << 62
+"""The run of what is about to be executed: after all that was."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Step:
+    """To be executed: `again` if it was already; a creation `as_replacement` of what is there; a PLACE that `leaves`
+    makes this site delete its copy.
+    """
+
+    operation: Operation
+    again: bool = False
+    as_replacement: bool = False
+    leaves: bool = False
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Steps:
+    """`todo` in order; the next one may be tried only when the one before is DONE or REFUSED. `skip` are to be marked
+    SKIPPED. `blocked` says why nothing goes on after that; `probe` was begun, and nobody knows whether it was executed.
+    """
+
+    todo: tuple[Step, ...] = ()
+    skip: tuple[Operation, ...] = ()
+    blocked: str = ""
+    probe: Operation | None = None
+
+
+class Verdict(Enum):
+    """What is to become of an operation here."""
+
+    NOTHING = "nothing"
+    SKIP = "skip"
+    PROBE = "probe"
+    ASK = "waits until an operator says whether it was executed"
+    UNBORN = "waits for its creation, which was {state}"
+
+
+UNDECIDED = {State.BEGUN: Verdict.PROBE, State.ASKS: Verdict.ASK}
+SETTLED = frozenset({State.REFUSED, State.DROPPED})
+AGAIN = frozenset({Kind.REPLACE, Kind.MERGE, Kind.CREATE, Kind.DELETE})
+
+
+def steps(log: Log, outcomes: Mapping[Dot, Outcome], site: str) -> Steps:
+    """What `site` has to do, given its own outcomes."""
+    return _Sweep(log, outcomes, site).steps()
+
+
+class _Sweep:
+    """One way through the order."""
+
+    def __init__(self, log: Log, outcomes: Mapping[Dot, Outcome], site: str) -> None:
+        self.log, self.outcomes = log, outcomes
+        self.here = site in log.placement
+        self.wiped = max((self._last_run(op) for op in log.order if op.kind is Kind.PLACE), default=0)
+        self.makers = [op for op in log.order if makes(op)]
+        self.made = [op for op in self.makers if op.dot not in log.dead and self._executed(op)]
+        self.unmade_by = max((self._last_run(op) for op in log.order if op.dot in log.dead), default=0)
+        self.runs = _Runs()
+
+    def steps(self) -> Steps:
+        todo: list[Step] = []
+        skip: list[Operation] = []
+        for op in self.log.order:
+            verdict = self._superseded(op) if op.dot in self.log.superseded else self._effective(op)
+            if isinstance(verdict, Step):
+                todo.append(verdict)
+            elif verdict is Verdict.SKIP:
+                skip.extend([op] if self._state(op) is not State.SKIPPED else [])
+            elif verdict is not Verdict.NOTHING:
+                return self._stopped(op, verdict, todo, skip)
+            self.runs.add(op, NOW if isinstance(verdict, Step) else self._last_run(op))
+        return Steps(todo=tuple(todo), skip=tuple(skip))
+
+    def _stopped(self, op: Operation, verdict: Verdict, todo: list[Step], skip: list[Operation]) -> Steps:
+        probe = op if verdict is Verdict.PROBE else None
+        why = "" if probe else verdict.value.format(state=self._state(op).value)
+        return Steps(todo=tuple(todo), skip=tuple(skip), blocked=why, probe=probe)
+
+    def _superseded(self, op: Operation) -> Verdict:
+        state = self._state(op)
+        if makes(op) and not op.repeats and state in UNDECIDED:
+            return UNDECIDED[state]  # there may be something that is to be replaced, or deleted
+        return Verdict.NOTHING if state in (State.DONE, State.DROPPED) else Verdict.SKIP
+
+    def _effective(self, op: Operation) -> Step | Verdict:
+        if op.kind is Kind.PLACE:
+            return self._placed(op)
+        if op.kind is Kind.DELETE:
+            return self._deleted(op)
+        return self._written(op) if self.here else Verdict.NOTHING
+
+    def _placed(self, op: Operation) -> Step | Verdict:
+        if self._state(op) in (State.DONE, *SETTLED):
+            return Verdict.NOTHING
+        leaves = not self.here and op.leave == "delete" and any(self._executed(one) for one in self.log.living)
+        return Step(operation=op, leaves=True) if leaves else Verdict.SKIP
+
+    def _deleted(self, op: Operation) -> Step | Verdict:
+        if self._state(op) in SETTLED:
+            return Verdict.NOTHING
+        if self._state(op) is State.DONE:
+            return Step(operation=op, again=True) if self._last_run(op) < self.unmade_by else Verdict.NOTHING
+        return Step(operation=op) if self._may_be_there(op) else Verdict.SKIP
+
+    def _may_be_there(self, delete: Operation) -> bool:
+        """Whether there is something to delete. Without an intent nothing is known of what may be repeated."""
+        older = [op for op in self.makers if self.log.position[op.dot] < self.log.position[delete.dot]]
+        return not older or any(op.repeats or self._last_run(op) > self.wiped for op in older)
+
+    def _written(self, op: Operation) -> Step | Verdict:
+        state = self._state(op)
+        if self._executed(op):
+            return self._repeated(op)
+        if state in SETTLED:
+            unborn = makes(op) and not self.made
+            return Verdict.UNBORN if unborn else Verdict.NOTHING
+        if state in UNDECIDED and not (op.repeats and state is State.BEGUN):
+            return UNDECIDED[state]
+        return self._created(op) if op.kind is Kind.CREATE else self._first(op)
+
+    def _first(self, op: Operation, as_replacement: bool = False) -> Step:
+        if makes(op):
+            self.made.append(op)
+        return Step(operation=op, as_replacement=as_replacement)
+
+    def _created(self, op: Operation) -> Step | Verdict:
+        """A creation isn't sent where another one has made the resource already: there it replaces that."""
+        if any(same_request(op, one) for one in self.made):
+            return Verdict.SKIP
+        if self.made and not op.repeats:
+            return Verdict.SKIP
+        return self._first(op, as_replacement=bool(self.made))
+
+    def _repeated(self, op: Operation) -> Step | Verdict:
+        replaces = op.kind is not Kind.CREATE or op.repeats
+        if op.kind not in AGAIN or not replaces or self.runs.newest(op) <= self._last_run(op):
+            return Verdict.NOTHING
+        return Step(operation=op, again=True, as_replacement=op.kind is Kind.CREATE)
+
+    def _state(self, op: Operation) -> State:
+        outcome = self.outcomes.get(op.dot)
+        return outcome.state if outcome else State.PENDING
+
+    def _last_run(self, op: Operation) -> int:
+        outcome = self.outcomes.get(op.dot)
+        return outcome.run if outcome else 0
+
+    def _executed(self, op: Operation) -> bool:
+        """Whether the copy that is here now has it: not what was executed before this site left and came back."""
+        return self._state(op) is State.DONE and (not self.wiped or self._last_run(op) > self.wiped)
+
+
+class _Runs:
+    """When what was met so far was last executed, by the fields that it touched. A path "" stands for all fields."""
+
+    def __init__(self) -> None:
+        self._exact: dict[tuple[str, str], int] = defaultdict(int)
+        self._under: dict[tuple[str, str], int] = defaultdict(int)
+
+    def add(self, op: Operation, run: int) -> None:
+        for path in _touched(op):
+            _raise(self._exact, (op.facet, path), run)
+            for above in {"", *ancestors(path)}:
+                _raise(self._under, (op.facet, above), run)
+
+    def newest(self, op: Operation) -> int:
+        """When the newest was executed of those that overlap `op`."""
+        paths = list(_touched(op))
+        under = (self._under.get((op.facet, path), 0) for path in paths)
+        exact = (self._exact.get((op.facet, above), 0) for path in paths for above in ("", *ancestors(path)))
+        return max((*under, *exact), default=0)
+
+
+def _touched(op: Operation) -> Iterator[str]:
+    silent = op.kind in (Kind.PLACE, Kind.DELETE) or (op.kind is Kind.ACTION and op.commutes)
+    if silent:
+        return
+    whole = op.touches is None or op.kind in (Kind.CREATE, Kind.REPLACE)
+    yield from ("",) if whole or op.touches is None else op.touches
+
+
+def _raise(runs: dict[tuple[str, str], int], key: tuple[str, str], run: int) -> None:
+    runs[key] = max(runs[key], run)
