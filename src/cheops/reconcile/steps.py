@@ -142,9 +142,9 @@ class _Sweep:
 
     def _created(self, op: Operation) -> Step | Verdict:
         """A creation isn't sent where another one has made the resource already: there it replaces that."""
-        if any(same_request(op, one) for one in self.made):
-            return Verdict.SKIP
-        if self.made and not op.repeats:
+        twins = [one for one in self.made if self.log.superseded.get(one.dot) == op.dot and same_request(op, one)]
+        stands = any(self.runs.newest(op) <= self._last_run(twin) for twin in twins)
+        if stands or (self.made and not op.repeats):
             return Verdict.SKIP
         return self._first(op, as_replacement=bool(self.made))
 

@@ -99,7 +99,9 @@ def _witness(log: Log, stays: Iterable[Dot]) -> dict[str, int]:
 
 
 def _same_order(log: Log, dots: Collection[Dot]) -> bool:
-    """Clocks that go wrong can make an order that only those to be pruned hold together: then they are kept."""
+    """Clocks that go wrong can make an order that only those to be pruned hold together, and a delete may be all that
+    keeps another operation dead: then they are kept.
+    """
     rest = [op for op in log.order if op.dot not in dots]
     pruned = Log.of((*rest, *log.held), forgotten(log, dots))
-    return list(pruned.order) == rest
+    return list(pruned.order) == rest and set(pruned.superseded) == set(log.superseded) - set(dots)
