@@ -91,7 +91,6 @@ class Site:
         self.outcomes: dict[Dot, Outcome] = {}
         self.clock, self.run, self.box = Clock(), 0, Box()
         self.done: Counter[Dot] = Counter()  # since the copy was last deleted
-        self.created = 0
 
     @property
     def log(self) -> Log:
@@ -126,7 +125,7 @@ class Site:
                 return None
 
     def die(self, step: Step, random: Random) -> None:
-        if not step.operation.repeats:
+        if not step.operation.repeats or (step.operation.kind is Kind.CREATE and not step.again | step.as_replacement):
             self.note(step.operation, State.BEGUN)
             if random.random() < 0.5:
                 self.touch(step)
@@ -160,7 +159,7 @@ class Site:
         assert op.kind in (Kind.MERGE, Kind.REPLACE, Kind.CREATE, Kind.DELETE), op
         order = self.log.order
         ran = self.outcomes[op.dot].run
-        earlier = order[: order.index(op)]
+        earlier = [one for at, one in enumerate(order) if at < order.index(op) or one.dot in self.log.superseded]
         newer = [one for one in earlier if one.dot in self.outcomes and self.outcomes[one.dot].run > ran]
         assert op.kind is Kind.DELETE or any(overlap(fields(one), fields(op)) for one in newer), op
 

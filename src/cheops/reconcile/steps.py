@@ -75,6 +75,13 @@ class _Sweep:
         self.runs = _Runs()
 
     def steps(self) -> Steps:
+        """Whether there is something that is to be replaced or deleted must be known before all else."""
+        doubtful = next((op for op in self.makers if self._undecided(op)), None)
+        if doubtful:
+            return self._stopped(doubtful, UNDECIDED[self._state(doubtful)], [], [])
+        return self._swept()
+
+    def _swept(self) -> Steps:
         todo: list[Step] = []
         skip: list[Operation] = []
         for op in self.log.order:
@@ -85,7 +92,7 @@ class _Sweep:
                 skip.extend([op] if self._state(op) is not State.SKIPPED else [])
             elif verdict is not Verdict.NOTHING:
                 return self._stopped(op, verdict, todo, skip)
-            self.runs.add(op, NOW if isinstance(verdict, Step) else self._last_run(op))
+            self.runs.add(op, NOW if isinstance(verdict, Step) else self._stood(op))
         return Steps(todo=tuple(todo), skip=tuple(skip))
 
     def _stopped(self, op: Operation, verdict: Verdict, todo: list[Step], skip: list[Operation]) -> Steps:
@@ -94,10 +101,7 @@ class _Sweep:
         return Steps(todo=tuple(todo), skip=tuple(skip), blocked=why, probe=probe)
 
     def _superseded(self, op: Operation) -> Verdict:
-        state = self._state(op)
-        if makes(op) and not op.repeats and state in UNDECIDED:
-            return UNDECIDED[state]  # there may be something that is to be replaced, or deleted
-        return Verdict.NOTHING if state in (State.DONE, State.DROPPED) else Verdict.SKIP
+        return Verdict.NOTHING if self._state(op) in (State.DONE, State.DROPPED) else Verdict.SKIP
 
     def _effective(self, op: Operation) -> Step | Verdict:
         if op.kind is Kind.PLACE:
@@ -117,12 +121,12 @@ class _Sweep:
             return Verdict.NOTHING
         if self._state(op) is State.DONE:
             return Step(operation=op, again=True) if self._last_run(op) < self.unmade_by else Verdict.NOTHING
-        return Step(operation=op) if self._may_be_there(op) else Verdict.SKIP
+        return Step(operation=op) if self._may_be_there() else Verdict.SKIP
 
-    def _may_be_there(self, delete: Operation) -> bool:
+    def _may_be_there(self) -> bool:
         """Whether there is something to delete. Without an intent nothing is known of what may be repeated."""
-        older = [op for op in self.makers if self.log.position[op.dot] < self.log.position[delete.dot]]
-        return not older or any(op.repeats or self._last_run(op) > self.wiped for op in older)
+        older = [op for op in self.makers if op.dot in self.log.dead]
+        return not self.makers or any(op.kind is Kind.REPLACE or self._last_run(op) > self.wiped for op in older)
 
     def _written(self, op: Operation) -> Step | Verdict:
         state = self._state(op)
@@ -131,7 +135,7 @@ class _Sweep:
         if state in SETTLED:
             unborn = makes(op) and not self.made
             return Verdict.UNBORN if unborn else Verdict.NOTHING
-        if state in UNDECIDED and not (op.repeats and state is State.BEGUN):
+        if self._undecided(op):
             return UNDECIDED[state]
         return self._created(op) if op.kind is Kind.CREATE else self._first(op)
 
@@ -142,9 +146,8 @@ class _Sweep:
 
     def _created(self, op: Operation) -> Step | Verdict:
         """A creation isn't sent where another one has made the resource already: there it replaces that."""
-        twins = [one for one in self.made if self.log.superseded.get(one.dot) == op.dot and same_request(op, one)]
-        stands = any(self.runs.newest(op) <= self._last_run(twin) for twin in twins)
-        if stands or (self.made and not op.repeats):
+        stood = self._stood(op)
+        if (stood and self.runs.newest(op) <= stood) or (self.made and not op.repeats):
             return Verdict.SKIP
         return self._first(op, as_replacement=bool(self.made))
 
@@ -161,6 +164,19 @@ class _Sweep:
     def _last_run(self, op: Operation) -> int:
         outcome = self.outcomes.get(op.dot)
         return outcome.run if outcome else 0
+
+    def _stood(self, op: Operation) -> int:
+        """When it was last executed, or another creation was that asks for the same."""
+        if op is not self.log.creation:
+            return self._last_run(op)
+        twins = (one for one in self.made if self.log.superseded.get(one.dot) == op.dot and same_request(op, one))
+        return max((self._last_run(op), *(self._last_run(twin) for twin in twins)))
+
+    def _undecided(self, op: Operation) -> bool:
+        """Whether it may have been executed; a creation is sent once only, even if it can be replaced later."""
+        once = op.kind is Kind.CREATE or not op.repeats
+        state = self._state(op)
+        return state is State.ASKS or (state is State.BEGUN and once)
 
     def _executed(self, op: Operation) -> bool:
         """Whether the copy that is here now has it: not what was executed before this site left and came back."""
