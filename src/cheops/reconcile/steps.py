@@ -68,10 +68,10 @@ class _Sweep:
     def __init__(self, log: Log, outcomes: Mapping[Dot, Outcome], site: str) -> None:
         self.log, self.outcomes = log, outcomes
         self.here = site in log.placement
-        self.wiped = max((self._last_run(op) for op in log.order if op.kind is Kind.PLACE), default=0)
+        self.wiped = max((self._ever_run(op) for op in log.order if op.kind is Kind.PLACE), default=0)
         self.makers = [op for op in log.order if makes(op)]
         self.made = [op for op in self.makers if op.dot not in log.dead and self._executed(op)]
-        self.unmade_by = max((self._last_run(op) for op in log.order if op.dot in log.dead), default=0)
+        self.unmade_by = max((self._ever_run(op) for op in log.order if op.dot in log.dead), default=0)
         self.runs = _Runs()
 
     def steps(self) -> Steps:
@@ -117,16 +117,18 @@ class _Sweep:
         return Step(operation=op, leaves=True) if leaves else Verdict.SKIP
 
     def _deleted(self, op: Operation) -> Step | Verdict:
-        if self._state(op) in SETTLED:
+        """Once it was made again here, a delete that comes before that would hit the new one."""
+        state = self._state(op)
+        if state in SETTLED or (state is State.DONE and (self.made or self._ever_run(op) >= self.unmade_by)):
             return Verdict.NOTHING
-        if self._state(op) is State.DONE:
-            return Step(operation=op, again=True) if self._last_run(op) < self.unmade_by else Verdict.NOTHING
-        return Step(operation=op) if self._may_be_there() else Verdict.SKIP
+        if self.made or not self._may_be_there():
+            return Verdict.SKIP
+        return Step(operation=op, again=state is State.DONE)
 
     def _may_be_there(self) -> bool:
         """Whether there is something to delete. Without an intent nothing is known of what may be repeated."""
         older = [op for op in self.makers if op.dot in self.log.dead]
-        return not self.makers or any(op.kind is Kind.REPLACE or self._last_run(op) > self.wiped for op in older)
+        return not self.makers or any(op.kind is Kind.REPLACE or self._last_run(op) for op in older)
 
     def _written(self, op: Operation) -> Step | Verdict:
         state = self._state(op)
@@ -162,6 +164,11 @@ class _Sweep:
         return outcome.state if outcome else State.PENDING
 
     def _last_run(self, op: Operation) -> int:
+        """0 if it was before this site left and deleted its copy."""
+        run = self._ever_run(op)
+        return run if run > self.wiped else 0
+
+    def _ever_run(self, op: Operation) -> int:
         outcome = self.outcomes.get(op.dot)
         return outcome.run if outcome else 0
 
@@ -180,7 +187,7 @@ class _Sweep:
 
     def _executed(self, op: Operation) -> bool:
         """Whether the copy that is here now has it: not what was executed before this site left and came back."""
-        return self._state(op) is State.DONE and (not self.wiped or self._last_run(op) > self.wiped)
+        return self._state(op) is State.DONE and (not self.wiped or self._last_run(op) > 0)
 
 
 class _Runs:
