@@ -77,7 +77,9 @@ def merged(document: Any, patch: Any) -> Any:
 
 
 def value(op: Operation) -> Any:
-    assert op.request and op.request.body and op.request.body.inline
+    assert op.request
+    assert op.request.body
+    assert op.request.body.inline
     return json.loads(op.request.body.inline)
 
 
@@ -303,7 +305,7 @@ def check(seed: int, log_type: type[Log] = Log, steps_of: StepsOf = steps) -> No
         log = site.log
         assert list(log.order) == order, seed
         assert list(log.effective) == effective, seed
-        assert not log.incomplete and set(log.position) == set(everything), seed
+        assert set(log.position) == set(everything), seed
         if site.name in log.placement:
             assert (site.box.document, site.box.file) == (box.document, box.file), (seed, site.name)
             assert site.box.actions == box.actions, (seed, site.name)
@@ -319,7 +321,7 @@ class ByStamp(Log):
     """Broken: a clock that is wrong turns cause and effect round."""
 
     @property
-    def order(self) -> tuple[Operation, ...]:  # type: ignore[override]
+    def order(self) -> tuple[Operation, ...]:
         return tuple(sorted(self.operations.values(), key=lambda op: (op.stamp, op.author)))
 
 
@@ -327,7 +329,7 @@ class DeleteLoses(Log):
     """Broken: what is concurrent with a delete, but later, outlives it."""
 
     @property
-    def dead(self) -> Mapping[Dot, Dot]:  # type: ignore[override]
+    def dead(self) -> Mapping[Dot, Dot]:
         last = {op.dot: at for at, op in enumerate(self.order) if op.kind is Kind.DELETE}
         end, upto = max(last.items(), key=lambda one: one[1], default=(None, 0))
         return {op.dot: end for op in self.order[:upto]} if end else {}
@@ -352,8 +354,12 @@ BROKEN: dict[str, tuple[type[Log], StepsOf]] = {
 }
 
 
+def check_all(log_type: type[Log], steps_of: StepsOf) -> None:
+    for seed in range(300):
+        check(seed, log_type, steps_of)
+
+
 @pytest.mark.parametrize("how", BROKEN)
 def test_what_is_broken_is_found(how: str) -> None:
     with pytest.raises(AssertionError):
-        for seed in range(300):
-            check(seed, *BROKEN[how])
+        check_all(*BROKEN[how])
