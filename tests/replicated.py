@@ -126,7 +126,9 @@ class SiteInMemory:
                 return await parts.exchange.receive(body, sender)
             if path.startswith(LOG):
                 asked = dict(pair.split("=", 1) for pair in path.partition("?")[2].split("&"))
-                return await parts.exchange.give(sender, int(asked["after"]), asked["store"], int(asked["limit"]))
+                return await parts.exchange.give(
+                    sender, int(asked["after"]), asked["of"], asked["store"], int(asked["limit"])
+                )
             if path == HOLDERS and body is not None:
                 return await replication.holders_told(body)
             raise AssertionError(f"nobody asks for {path}")

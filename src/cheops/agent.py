@@ -108,6 +108,7 @@ class Agent:
             admin_app.include_router(metrics_routes(metrics.text, partial(statistics, self._site.run / "envoy.sock")))
             await stack.enter_async_context(_serving(admin_app, admin))
             await self._envoy.start()
+            await self._replicating.look(self._manage)
             await self._look_at_certificate()
             gc.collect()
             gc.freeze()  # what lives as long as the agent needn't be looked at again: that takes 20 ms each time
@@ -123,7 +124,6 @@ class Agent:
                 "heart": self._members.beating.run(),
                 "members": self._take_up_members(),
                 "replication": self._replicating.run(),
-                "services": self._replicating.tell_services(self._members.manages),
                 "housekeeping": self._keep_house(kept),
             }.items()
         ]
@@ -165,6 +165,16 @@ class Agent:
             if not taken_up:
                 await asyncio.sleep(AGAIN_SECONDS)
                 self._members.changed.set()
+
+    async def _manage(self, services: frozenset[str]) -> None:
+        """Has Envoy leave the writes of these services to this agent, and tells the other sites."""
+        self._members.manages(services)
+        async with self._changing:
+            site = self._members.site()
+            if site != self._site and not await self._take_up(site):
+                raise CheopsError(
+                    "Envoy doesn't leave the writes of a replicated resource to the agent", hint="See its log."
+                )
 
     def _now(self) -> Now:
         return Now(

@@ -3,14 +3,11 @@
 import random
 import secrets
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
-
-import structlog
 
 from cheops.carry import carry
 from cheops.config import Site
-from cheops.errors import CheopsError
 from cheops.model import Request, Resolved, View
 from cheops.ports import Credentials, LogStore, Peers, Transport
 from cheops.reconcile.applying import Settings
@@ -20,12 +17,12 @@ from cheops.scope import parse
 from cheops.stores.blobs import BlobFiles
 from cheops.stores.sql import open_log
 
-log = structlog.get_logger("replication")
-LOOK_SECONDS = 1.0
+Manages = Callable[[frozenset[str]], Awaitable[None]]
+"""Is told the services that have replicated resources here; when it returns, their writes come to this agent."""
 
 
 class Replicating:
-    """Keeps the replicated resources of a site. `manages` is told the services that have some here."""
+    """Keeps the replicated resources of a site."""
 
     def __init__(
         self,
@@ -55,6 +52,7 @@ class Replicating:
             self.parts.ledger, self.parts.writer, transport, peers, lambda: self._site.application
         )
         self.requests.managed = site.managed
+        self._own: frozenset[str] = frozenset()
 
     def _settings(self) -> Settings:
         return Settings(
@@ -89,8 +87,8 @@ class Replicating:
     async def receive(self, wire: bytes, sender: str) -> bytes:
         return await self.parts.exchange.receive(wire, sender)
 
-    async def give(self, sender: str, after: int, store: str, limit: int) -> bytes:
-        return await self.parts.exchange.give(sender, after, store, limit)
+    async def give(self, sender: str, after: int, of: str, store: str, limit: int) -> bytes:
+        return await self.parts.exchange.give(sender, after, of, store, limit)
 
     async def holders_told(self, wire: bytes) -> bytes:
         return await self.requests.holders_told(wire)
@@ -101,18 +99,18 @@ class Replicating:
         """Until it is cancelled."""
         await self.parts.run()
 
-    async def tell_services(self, manages: Callable[[frozenset[str]], None]) -> None:
-        """Says which services have replicated resources here, whenever that may have changed."""
-        told: frozenset[str] | None = None
-        while True:
-            try:
-                services = await self._store.services()
-                if services != told:
-                    manages(services)
-                    told = services
-            except CheopsError as error:
-                log.error("the store can't be read", detail=error.detail)
-            await self.parts.ledger.grown(LOOK_SECONDS)
+    async def manage(self, service: str) -> None:
+        """The service has a replicated resource here from now on: its writes come to this agent once this returns."""
+        if service not in self._own:
+            self._own |= {service}
+            await self._manages(self._own)
+
+    async def look(self, manages: Manages) -> None:
+        """Finds out which services have replicated resources here, and says so now and whenever there are more."""
+        self._manages = manages
+        self._own = await self._store.services()
+        await manages(self._own)
+        self.parts.ledger.manage = self.manage
 
     def complaints(self) -> list[str]:
         """What somebody should mend."""

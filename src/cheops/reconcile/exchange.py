@@ -208,8 +208,11 @@ class Exchange:
             self.pull(sender)
         return packed_heard(Heard(store=self._ledger.store.store, position=at))
 
-    async def give(self, sender: str, after: int, store: str, limit: int = BATCH) -> bytes:
-        """A page of the feed for a peer, which has written down all up to `after` in its store of this name."""
+    async def give(self, sender: str, after: int, of: str, store: str, limit: int = BATCH) -> bytes:
+        """A page of the feed for a peer, which has written down all up to `after` in its store of this name. `of` is
+        the store here that it has read so far: positions of one that was lost say nothing.
+        """
+        after = after if of == self._ledger.store.store else 0
         await self._heard(sender, after, store)
         fed = await self._ledger.store.feed(sender, after, limit)
         position = fed.items[-1][0] if fed.items else after

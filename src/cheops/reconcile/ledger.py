@@ -6,7 +6,7 @@ agent of the same site hears of a change at once; it finds out when it looks.
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, replace
 
@@ -53,6 +53,8 @@ class Ledger:
         self.author = f"{here}.{store.store}"
         self.fed: Callable[[Collection[str]], None] = lambda _: None
         self.due: Callable[[str, float], None] = lambda rid, at: None
+        self.manage: Callable[[str], Awaitable[None]] = _nothing
+        """Sees to it that writes of a service come to this agent; nothing is executed for it before."""
         self.complaint = ""
         self.lost = False
         """Whether peers say that there was another store before this one."""
@@ -63,19 +65,11 @@ class Ledger:
         self._passed: dict[tuple[str, Dot, str], float] = {}
         self.unsent: set[tuple[str, Dot]] = set()
         self.idle: Callable[[Book], bool] = lambda _: False
-        self._grown = asyncio.Event()
         self._waiting: dict[str, set[asyncio.Event]] = {}
 
     async def open(self) -> None:
         """Takes up where the store ended."""
         self._clock = Clock(await self.store.newest_stamp())
-
-    async def grown(self, seconds: float) -> None:
-        """Waits until there is a resource more, but no longer than this."""
-        self._grown.clear()
-        with suppress(TimeoutError):
-            async with asyncio.timeout(seconds):
-                await self._grown.wait()
 
     # Reading
 
@@ -159,6 +153,8 @@ class Ledger:
         newcomers = set(changed[1].holders) - set(book.holders) if book else set()
         items: list[Told] = self._refill(dossier, newcomers) if dossier else []
         items += self._to_tell(changed[1], [op], told)
+        if op.birth:
+            await self.manage(op.birth.service)
         changes = Changes(
             told=tuple(items),
             summaries=(changed[0].summary,),
@@ -201,6 +197,8 @@ class Ledger:
     async def ingest(self, items: Sequence[Item], cursor: Cursor | None) -> None:
         """Takes in what a peer has told, and how far that was, in one step. Raises StoreFailed."""
         rids = sorted({item.rid for item in items})
+        for service in {item.birth.service for item in items if isinstance(item, Operation) and item.birth}:
+            await self.manage(service)
         async with self._locked(rids):
             told: list[Told] = []
             dossiers: dict[str, Dossier] = {}
@@ -355,8 +353,6 @@ class Ledger:
                 self._entries.pop(rid, None)
             raise
         for dossier in dossiers.values():
-            if dossier.summary.rid not in self._entries:
-                self._grown.set()
             self._remember(dossier)
         for rid in {*dossiers, *changes.due}:
             for event in self._waiting.get(rid, ()):
@@ -386,6 +382,10 @@ class Ledger:
             lock, users = self._locks.pop(rid)
             if users > 1:
                 self._locks[rid] = (lock, users - 1)
+
+
+async def _nothing(_: str) -> None:
+    return
 
 
 def _news(dossier: Dossier | None, items: Sequence[Item]) -> list[Item]:

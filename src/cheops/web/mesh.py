@@ -34,7 +34,7 @@ class Logs(Protocol):
         """The answer to a push. Raises BadMessage, StoreFailed."""
         ...
 
-    async def give(self, sender: str, after: int, store: str, limit: int) -> bytes:
+    async def give(self, sender: str, after: int, of: str, store: str, limit: int) -> bytes:
         """A page of what the peer is to be told."""
         ...
 
@@ -104,10 +104,10 @@ def _log_routes(logs: Logs) -> APIRouter:
 
     @router.get(LOG)
     async def pull(
-        certificate: Annotated[str, Header(alias=PEER)], after: int, store: str, limit: int = 500
+        certificate: Annotated[str, Header(alias=PEER)], after: int, of: str, store: str, limit: int = 500
     ) -> Response:
         """What this site has to tell, after a position."""
-        return await _told(logs.give(certificate.rpartition("/")[2], after, store, min(limit, 2000)))
+        return await _told(logs.give(certificate.rpartition("/")[2], after, of, store, min(limit, 2000)))
 
     @router.post(HOLDERS)
     async def holders(request: Request) -> Response:
