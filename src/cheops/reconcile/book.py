@@ -105,4 +105,5 @@ def summary_of(rid: str, log: Log, before: Summary | None) -> Summary:
 
 def unreported(op: Operation, sites: Collection[str]) -> tuple[Outcome, ...]:
     """What is known of an operation before anybody has said anything."""
-    return tuple(Outcome(rid=op.rid, dot=op.dot, site=site) for site in sites)
+    since = op.stamp.ms / 1000
+    return tuple(Outcome(rid=op.rid, dot=op.dot, site=site, since=since) for site in sites)

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 import structlog
 
-from cheops.errors import Taken
+from cheops.errors import StoreFailed, Taken
 from cheops.ports import Changes, Cursor, Dossier, LogStore, Told
 from cheops.reconcile.book import Book, book_of, summary_of, unreported
 from cheops.record.operation import Dot, Item, Kind, Operation, Outcome, State, Vector
@@ -53,6 +53,8 @@ class Ledger:
         self.author = f"{here}.{store.store}"
         self.fed: Callable[[Collection[str]], None] = lambda _: None
         self.due: Callable[[str, float], None] = lambda rid, at: None
+        self.changed: Callable[[Book | None, Book], None] = lambda before, after: None
+        self.failed: Callable[[], None] = lambda: None
         self.complaint = ""
         self._shared = shared
         self._clock = Clock()
@@ -176,13 +178,13 @@ class Ledger:
                 items = [Told(item=op, peers=peers), *([Told(item=own, peers=peers)] if own else [])]
                 await self._write(Changes(told=tuple(items)), {})
 
-    async def report(self, *outcomes: Outcome, quiet: bool = False) -> None:
-        """Notes what has come of operations; `quiet`: the others need not know."""
+    async def report(self, *outcomes: Outcome, quiet: bool = False, due: bool = False) -> None:
+        """Notes what has come of operations; `quiet`: the others need not know, `due`: there is something to do now."""
         rids = sorted({outcome.rid for outcome in outcomes})
         async with self._locked(rids):
             told: list[Told] = []
             dossiers: dict[str, Dossier] = {}
-            due: dict[str, float | None] = {}
+            dues: dict[str, float | None] = dict.fromkeys(rids, self.now()) if due else {}
             for rid in rids:
                 entry = await self._entry(rid)
                 if entry is None:
@@ -192,9 +194,9 @@ class Ledger:
                 peers = () if quiet else self._others(entry[1].concerned())
                 told += [Told(item=outcome, peers=peers) for outcome in mine]
                 if not self._shared and self.idle(book):  # a restarted agent needn't look at it
-                    due[rid] = None
+                    dues[rid] = None
             summaries = tuple(dossier.summary for dossier in dossiers.values())
-            await self._write(Changes(told=tuple(told), summaries=summaries, due=due), dossiers)
+            await self._write(Changes(told=tuple(told), summaries=summaries, due=dues), dossiers)
 
     async def ingest(self, items: Sequence[Item], cursor: Cursor | None) -> None:
         """Takes in what a peer has told, and how far that was, in one step. Raises StoreFailed."""
@@ -252,7 +254,7 @@ class Ledger:
         rows = unreported(op, sites)
         if self.here not in sites:
             return rows
-        own = Outcome(rid=op.rid, dot=op.dot, site=self.here)
+        own = unreported(op, [self.here])[0]
         if self._may_have(book, [op]):
             own = replace(own, state=State.BEGUN, code=REFILLED)
         elif op.kind is Kind.CREATE:
@@ -342,14 +344,17 @@ class Ledger:
     async def _write(self, changes: Changes, dossiers: Mapping[str, Dossier]) -> None:
         try:
             await self.store.write(changes)
-        except BaseException:
+        except BaseException as error:
+            if isinstance(error, StoreFailed):
+                self.failed()
             for rid in dossiers:  # nobody knows whether it was written
                 self._entries.pop(rid, None)
             raise
         for dossier in dossiers.values():
-            if dossier.summary.rid not in self._entries:
+            before = self._entries.get(dossier.summary.rid)
+            if before is None:
                 self._grown.set()
-            self._remember(dossier)
+            self.changed(before[1] if before else None, self._remember(dossier)[1])
         for rid in {*dossiers, *changes.due}:
             for event in self._waiting.get(rid, ()):
                 event.set()
