@@ -15,7 +15,7 @@ from cheops.errors import CheopsError
 from cheops.execute import Patience
 from cheops.model import Headers, PeerState, Reply
 from cheops.pipeline import Pipeline
-from cheops.ports import HOLDERS, LOG
+from cheops.ports import COMMAND, HOLDERS, LOG
 from cheops.reconcile.applying import Settings
 from cheops.reconcile.assembly import Ground, Reconciling
 from cheops.replicate import Replication
@@ -23,7 +23,7 @@ from cheops.sites.memory import PeersInMemory
 from cheops.stores.blobs import BlobsInMemory
 from cheops.stores.kept import KeptInMemory
 from cheops.stores.memory import LogInMemory
-from cheops.transports.memory import MemoryTransport, Network
+from cheops.transports.memory import MemoryTransport, Network, blobs_of
 from values import application, site_of, view_of, whole
 
 NOTES = application("services: {notes: {}}")
@@ -129,11 +129,13 @@ class SiteInMemory:
                 return await parts.exchange.give(sender, int(asked["after"]), asked["store"], int(asked["limit"]))
             if path == HOLDERS and body is not None:
                 return await replication.holders_told(body)
+            if path == COMMAND and body is not None:
+                return await parts.operator.commanded(body)
             raise AssertionError(f"nobody asks for {path}")
 
         self.world.network.agents[self.name] = agent
         self.world.network.doors[self.name] = self.pipeline.serve
-        self.world.network.blobs[self.name] = self.blobs
+        self.world.network.fetched[self.name] = blobs_of(self.blobs, self.name)
         self.task = asyncio.create_task(self.parts.run())
 
     async def kill(self) -> None:

@@ -32,6 +32,7 @@ from cheops.intercept.envoy.process import Envoy, Validity
 from cheops.intercept.envoy.statistics import statistics
 from cheops.model import View
 from cheops.observe.metrics import Metrics, Now
+from cheops.observe.replicas import Replicas
 from cheops.observe.watch import Observer, Watch
 from cheops.pipeline import Pipeline
 from cheops.replicating import replicating
@@ -42,6 +43,7 @@ from cheops.transports.http import HttpTransport
 from cheops.web.admin import SiteState, admin_api, names_of
 from cheops.web.mesh import mesh_api
 from cheops.web.metrics import metrics_routes
+from cheops.web.resources import resources_routes
 
 log = structlog.get_logger("agent")
 HOUSEKEEPING_SECONDS = 10
@@ -82,7 +84,9 @@ class Agent:
             self._replicating = await stack.enter_async_context(
                 replicating(self._site, _view(self._site), transport, self._members.beating)
             )
-            metrics = Metrics(self._now())
+            metrics, replicas = Metrics(self._now()), Replicas(self._site.name, time.time)
+            metrics.add(replicas)
+            self._replicating.observed_by(replicas)
             spans = stack.enter_context(_spans(self._site))
             self._watch = Watch([metrics, *spans], time.monotonic)
             self._pipeline = Pipeline(
@@ -98,11 +102,13 @@ class Agent:
             )
             self._door = Door(self._watch.on(self._pipeline.serve), self._site.application.errors)
             await stack.enter_async_context(_serving(self._door, _unix(self._site.run / "door.sock")))
-            mesh = mesh_api(kept, self._members.beating, self._replicating)
+            mesh = mesh_api(kept, self._members.beating, self._replicating.parts.blobs, self._replicating)
             await stack.enter_async_context(_serving(mesh, _unix(self._site.run / "mesh.sock")))
             admin = _tcp(self._site.settings.admin.listen.host, self._site.settings.admin.listen.port)
             admin_app = admin_api(self._state())
-            admin_app.include_router(metrics_routes(metrics.text, partial(statistics, self._site.run / "envoy.sock")))
+            stats = partial(statistics, self._site.run / "envoy.sock")
+            admin_app.include_router(metrics_routes(metrics.text, stats, self._replicating.look(replicas)))
+            admin_app.include_router(resources_routes(self._replicating.parts.operator, lambda: self._pipeline.view))
             await stack.enter_async_context(_serving(admin_app, admin))
             await self._envoy.start()
             await self._look_at_certificate()

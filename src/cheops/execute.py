@@ -86,7 +86,9 @@ class Executor:
     async def _send(self, sending: Sending) -> Reply:
         if sending.keep:
             self.kept.keep(*sending.keep)
-        return await self.transport.send(sending.request, site=sending.site, door=sending.door)
+        if sending.door:
+            return await self.transport.send(sending.request, site=sending.site, door=True)
+        return await self.transport.send(sending.request, site=sending.site)
 
 
 class _FirstAble:

@@ -19,15 +19,17 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
 from cheops.applications import Application
+from cheops.applications.concern import READS
 from cheops.carry import Carried, carry, read_carried
 from cheops.carry.request_id import MOST_BINDINGS, Bindings, KeptBy, RandomDigits
 from cheops.errors import BadRequest, BadScope, CantKeep, NotYet, ScopeNoLongerKept
 from cheops.execute import Executor, Patience, Sending
 from cheops.model import Reply, Request, View
-from cheops.plan import Forward, Plan, centres_of, make_plan, show
+from cheops.plan import Each, Forward, Plan, centres_of, check_carried_out, make_plan, show
 from cheops.ports import KeptScopes, Peers, Transport
 from cheops.replicate import Replication
 from cheops.scope import Binding, Scope, ScopeError, SiteName, canonical, parse
+from cheops.unite import Union
 
 LONGEST_REMEMBERED = 1024  # characters
 MOST_REMEMBERED = 1000  # plans; together at most a few megabytes
@@ -72,7 +74,17 @@ class Pipeline:
                 "an upgraded connection (a websocket, kubectl exec) needs a scope that names one site",
                 hint="Write it as {service: Site}.",
             )
+        if isinstance(plan.step, Each):
+            return await self._united(plan, carried, executor)
         return _with_near(await executor.execute(self._sendings(plan, carried)), plan)
+
+    async def _united(self, plan: Plan, carried: Carried, executor: Executor) -> Reply:
+        """What several sites hold together. Raises BadRequest for anything but a read."""
+        if carried.request.method not in READS:
+            raise BadRequest("a scope with & for a write makes a resource", hint="This agent keeps none.")
+        rids_at = self.replication.rids_at if self.replication else None
+        rules = self.replication.rules_of(carried.request) if self.replication else None
+        return await Union(executor, self.view.site, rules, rids_at).reply(self._sendings(plan, carried), carried.text)
 
     async def _replicated(self, replication: Replication, carried: Carried, executor: Executor) -> Reply | None:
         """The reply to what concerns a replicated resource; None if this doesn't."""
@@ -80,6 +92,7 @@ class Pipeline:
         locations = {binding.service: binding.location for binding in scope.bindings}
         if not replication.may_concern(service, locations.get(service)):
             return None
+        check_carried_out(scope)
         shares = {name: canonical(place) for name, place in locations.items() if name != service}
         meant = await replication.meant(carried.request, locations.get(service), shares)
         return await replication.serve(meant, await self._view(scope, service), executor)

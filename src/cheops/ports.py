@@ -14,7 +14,7 @@ DISTANCES = "/distances"
 LOG = "/log"
 HOLDERS = "/holders"
 COMMAND = "/command"
-BLOBS = "/blobs"
+BLOBS = "/blobs/"  # and the SHA-256 of one
 
 
 class Transport(Protocol):
@@ -245,6 +245,10 @@ class Blobs(Protocol):
         ...
 
     def has(self, sha256: str) -> bool: ...
+
+    def size(self, sha256: str) -> int | None:
+        """How many bytes it has; None if it isn't there."""
+        ...
 
     def read(self, sha256: str, offset: int = 0) -> AsyncGenerator[bytes, None]:
         """Its bytes from `offset` on. Raises StoreFailed if it isn't there."""

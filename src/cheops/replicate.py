@@ -17,7 +17,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from cheops.applications import Application
+from cheops.applications import Application, Resource
 from cheops.applications.concern import Concern, concern
 from cheops.applications.paths import segments
 from cheops.applications.translate import at_site, in_rids, rids_in
@@ -36,6 +36,7 @@ PASSED = b"cheops-passed"  # the site that has passed a request on
 ASK_SECONDS = 1.5
 UNKNOWN_SECONDS = 1.0  # that nobody holds it isn't asked again
 MOST_UNKNOWN = 10_000
+MOST_IDS = 10_000
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -258,12 +259,47 @@ class Replication:
         except (SiteUnreachable, CheopsError, ValueError, AttributeError):
             return []
 
+    def rules_of(self, request: Request) -> Resource | None:
+        """What the description says of the type whose list a request reads."""
+        target = request.target.decode("latin1")
+        return concern("GET", target, request.service, self._application(), (), self._ledger.here).rules
+
+    async def rids_at(self, site: str, request: Request, ids: Sequence[str]) -> dict[str, tuple[str, list[str]]]:
+        """By id what is replicated of a collection, as a site knows it: the rid, and the holders."""
+        if site == self._ledger.here:
+            return await self._rids(request.service, request.target.decode("latin1"), ids)
+        question = {"service": request.service, "target": request.target.decode("latin1"), "ids": list(ids)}
+        try:
+            wire = await self._transport.ask(
+                HOLDERS, site=site, body=json.dumps(question).encode(), seconds=ASK_SECONDS
+            )
+            told = json.loads(wire).get("ids", {})
+            return {str(one): (str(rid), [str(holder) for holder in holders]) for one, (rid, holders) in told.items()}
+        except (CheopsError, ValueError, AttributeError, TypeError):
+            return {}
+
+    async def _rids(self, service: str, target: str, ids: Sequence[str]) -> dict[str, tuple[str, list[str]]]:
+        here = self._ledger.here
+        named = await self._ledger.store.find([*ids, *segments(target)], service)
+        about = concern("POST", target, service, self._application(), named, here)
+        return {
+            n.value: (n.summary.rid, list(n.summary.placement))
+            for n in named
+            if n.value in ids
+            and n.site in (here, "")
+            and n.summary.collection == about.collection
+            and not n.summary.gone
+        }
+
     async def holders_told(self, wire: bytes) -> bytes:
         """The answer to a peer that asks who holds what a request concerns."""
         answer: dict[str, Any] = {}
         try:
             asked = json.loads(wire)
             target, service = str(asked["target"]), str(asked["service"])
+            if "ids" in asked:
+                ids = [str(one) for one in asked["ids"]][:MOST_IDS]
+                return json.dumps({"ids": await self._rids(service, target, ids)}).encode()
             method = str(asked["method"])
         except (ValueError, KeyError, TypeError):
             return b"{}"

@@ -3,8 +3,9 @@
 import random
 import secrets
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
+from functools import partial
 
 import structlog
 
@@ -13,6 +14,7 @@ from cheops.config import Site
 from cheops.credentials import SiteCredentials
 from cheops.errors import CheopsError
 from cheops.model import Request, Resolved, View
+from cheops.observe.replicas import Replicas
 from cheops.ports import LogStore, Peers, Transport
 from cheops.reconcile.applying import Settings
 from cheops.reconcile.assembly import Ground, Reconciling
@@ -85,8 +87,8 @@ class Replicating:
     async def holders_told(self, wire: bytes) -> bytes:
         return await self.requests.holders_told(wire)
 
-    def body(self, sha256: str, offset: int) -> AsyncGenerator[bytes, None] | None:
-        return self.parts.body(sha256, offset)
+    async def commanded(self, wire: bytes) -> bytes:
+        return await self.parts.operator.commanded(wire)
 
     # While the agent runs
 
@@ -106,6 +108,14 @@ class Replicating:
             except CheopsError as error:
                 log.error("the store can't be read", detail=error.detail)
             await self.parts.ledger.grown(LOOK_SECONDS)
+
+    def observed_by(self, replicas: Replicas) -> None:
+        """Lets it know what becomes of operations here."""
+        self.parts.ledger.changed, self.parts.ledger.failed = replicas.changed, replicas.failed
+
+    def look(self, replicas: Replicas) -> Callable[[], Awaitable[None]]:
+        """What lets it count the operations."""
+        return partial(replicas.look, self._store)
 
     def complaints(self) -> list[str]:
         """What somebody should mend."""

@@ -43,6 +43,21 @@ def with_items(body: bytes, rules: Resource | None, items: Sequence[Any]) -> byt
     return json.dumps({**kept, where: list(items)}).encode()
 
 
+def with_next(body: bytes, rules: Resource | None, said: bytes, url: str) -> bytes:
+    """The body of a list that goes on at `url`, in the place where a site's own, `said`, says so; else unchanged."""
+    value, told = parsed(body), parsed(said)
+    if not isinstance(value, dict) or not isinstance(told, dict):
+        return body
+    links = f"{_where(told, rules)}_links"
+    if isinstance(told.get("next"), str):
+        value["next"] = url
+    elif links in told:
+        value[links] = [{"rel": "next", "href": url}]
+    elif isinstance(told.get("links"), dict) and "next" in told["links"]:
+        value["links"] = {"next": url}
+    return json.dumps(value).encode()
+
+
 def next_page(target: bytes | str, headers: Headers, body: bytes, rules: Resource | None = None) -> str:
     """The target of a list's next page, on the same service; "" if this was the last."""
     asked, value = as_text(target), parsed(body)

@@ -36,7 +36,7 @@ def read_carried(request: Request, application: Application) -> Carried:
     """The scope of a request. Raises BadRequest or BadScope when what carries it can't be read."""
     text, request = _in_path(request)
     stated = _in_header(request)
-    if text is not None and stated is not None:
+    if text is not None and stated is not None and text.split() != stated.split():
         raise BadRequest("the scope is given twice, in the URL and in X-Scope", hint="Give it once.")
     text = text if text is not None else stated
     text = text if text is not None else _in_baggage(request)

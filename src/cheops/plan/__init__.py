@@ -4,7 +4,18 @@ A plan is data: a dry run is a plan that is printed.
 """
 
 from cheops.plan.shown import show
-from cheops.plan.steps import FirstAble, Forward, Near, Plan, Step
-from cheops.plan.table import centres_of, make_plan
+from cheops.plan.steps import Each, FirstAble, Forward, Near, Plan, Step
+from cheops.plan.table import centres_of, check_carried_out, make_plan
 
-__all__ = ["FirstAble", "Forward", "Near", "Plan", "Step", "centres_of", "make_plan", "show"]
+__all__ = [
+    "Each",
+    "FirstAble",
+    "Forward",
+    "Near",
+    "Plan",
+    "Step",
+    "centres_of",
+    "check_carried_out",
+    "make_plan",
+    "show",
+]

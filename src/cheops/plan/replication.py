@@ -1,9 +1,17 @@
 """Replication: `Site1 & Site2`, `Site1 &around(Site1, 10ms)`. Which sites a location of replicas stands for."""
 
 from cheops.errors import NotYet
-from cheops.model import View
+from cheops.model import Resolved, View
 from cheops.plan.around import near
+from cheops.plan.steps import Each, Forward, Plan
 from cheops.scope import Around, Location, Replicas, SiteName, Spread, canonical, parts_of
+
+
+def read_each(service: str, location: Location, resolved: Resolved, view: View) -> Plan:
+    """A read of a collection on several sites. Writes, and reads of one resource, are replicate.py's."""
+    sites = replicas_of(location, view) or ()
+    choices = [Forward(service=service, site=site, resolved=resolved.decided(service, site)) for site in sites]
+    return Plan(step=Each(choices=tuple(choices)), kind="replication")
 
 
 def replicas_of(location: Location, view: View) -> tuple[str, ...] | None:

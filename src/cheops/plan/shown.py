@@ -5,9 +5,10 @@ from typing import Any
 
 from cheops.applications.credentials import SECRET
 from cheops.model import PeerState, Request, View
-from cheops.plan.steps import FirstAble, Plan
+from cheops.plan.steps import Each, Forward, Plan
 
 _LOST = {
+    "each": "What a site that is lost holds is missing in the list, and Cheops-Outcome says so.",
     "one": "If {sites} is lost before it has the request, the answer is 503 and nothing was executed. If it is lost "
     "later, the answer is 503 and says that it may have been executed.",
     "several": "If a site is lost before it can have executed the request, the next one is asked. If it is lost later, "
@@ -19,7 +20,8 @@ def show(plan: Plan, requests: Sequence[Request], view: View) -> dict[str, Any]:
     """The plan as a JSON document. `requests` are those of the plan's forwards, in their order."""
     sites = [forward.site for forward in plan.forwards]
     states = {site: _state(site, view) for site in sites}
-    lost = _LOST["several" if isinstance(plan.step, FirstAble) and sites[1:] else "one"]
+    several = "each" if isinstance(plan.step, Each) else "several"
+    lost = _LOST[several if not isinstance(plan.step, Forward) and sites[1:] else "one"]
     return {
         "service": plan.forwards[0].service,
         "at": view.site,

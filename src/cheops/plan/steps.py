@@ -21,7 +21,14 @@ class FirstAble:
     choices: tuple[Forward, ...]
 
 
-Step = Forward | FirstAble
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Each:
+    """Send it, a read, to each of the sites; the reply is what they hold together, each thing once."""
+
+    choices: tuple[Forward, ...]
+
+
+Step = Forward | FirstAble | Each
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

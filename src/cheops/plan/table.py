@@ -7,6 +7,7 @@ from cheops.errors import NotYet
 from cheops.model import Resolved, View
 from cheops.plan.around import go_around
 from cheops.plan.otherwise import fall_over
+from cheops.plan.replication import read_each
 from cheops.plan.sharing import share
 from cheops.plan.steps import Plan
 from cheops.scope import (
@@ -15,6 +16,7 @@ from cheops.scope import (
     Cross,
     Location,
     Otherwise,
+    Replicas,
     Scope,
     SiteName,
     Spread,
@@ -27,6 +29,7 @@ PLANNED_BY: Mapping[type, Callable[[str, Any, Resolved, View], Plan]] = {
     SiteName: share,
     Otherwise: fall_over,
     Around: go_around,
+    Replicas: read_each,
 }
 NOT_YET: Mapping[type | Spread, str] = {
     Cross: "a resource that spans sites (%)",
@@ -40,11 +43,18 @@ def make_plan(scope: Scope, service: str, view: View) -> Plan:
 
     Raises NotYet, also for what only a later call of the workflow would meet; NobodyNear and CantSay for an around.
     """
-    for binding in scope.bindings:
-        _refuse(binding)
+    check_carried_out(scope)
     resolved = Resolved(location_of={binding.service: binding.location for binding in scope.bindings})
     location = resolved.location_of.get(service, SiteName(name=view.site))
-    return PLANNED_BY[type(location)](service, location, resolved, view)
+    each = isinstance(location, Around) and location.spread is Spread.EACH
+    planned_by = read_each if each else PLANNED_BY[type(location)]
+    return planned_by(service, location, resolved, view)
+
+
+def check_carried_out(scope: Scope) -> None:
+    """Raises NotYet for what this version doesn't do."""
+    for binding in scope.bindings:
+        _refuse(binding)
 
 
 def centres_of(scope: Scope, service: str) -> set[str]:
@@ -56,14 +66,27 @@ def centres_of(scope: Scope, service: str) -> set[str]:
 def _refuse(binding: Binding) -> None:
     for inner in walk(binding.location):
         kind = inner.spread if isinstance(inner, Around) else type(inner)
-        if kind in NOT_YET:
+        asks = NOT_YET.get(kind) or (_REPLICAS if kind in _MANY and _chooses(binding.location) else "")
+        if asks:
             raise NotYet(
-                f"'{binding.service}: {canonical(binding.location)}' asks for {NOT_YET[kind]}, "
+                f"'{binding.service}: {canonical(binding.location)}' asks for {asks}, "
                 "which this version of Cheops understands but doesn't carry out yet; nothing was sent anywhere",
                 hint="Name one site for each service, such as {"
                 + f"{binding.service}: {_first_site(binding.location)}"
                 + "}.",
             )
+
+
+_MANY: tuple[type | Spread, ...] = (Replicas, Spread.EACH)
+_REPLICAS = "replication (&) together with a choice (;)"
+
+
+def _chooses(location: Location) -> bool:
+    """Whether some of it is a choice, so that who holds a replica would be open."""
+    return any(
+        isinstance(inner, Otherwise) or (isinstance(inner, Around) and inner.spread is Spread.FIRST)
+        for inner in walk(location)
+    )
 
 
 def _first_site(location: Location) -> str:

@@ -1,8 +1,7 @@
 """The parts that keep replicated resources alike, put together; what they stand on is given."""
 
 import asyncio
-import re
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from cheops.applications import Application
@@ -12,6 +11,7 @@ from cheops.reconcile.bodies import Bodies
 from cheops.reconcile.engine import Engine
 from cheops.reconcile.exchange import Exchange
 from cheops.reconcile.ledger import Ledger
+from cheops.reconcile.operating import Operator
 from cheops.reconcile.writing import Writer
 
 
@@ -34,15 +34,11 @@ class Ground:
     shared: bool = False
 
 
-def is_sha256(text: str) -> bool:
-    return re.fullmatch(r"[0-9a-f]{64}", text) is not None
-
-
 class Reconciling:
     """The ledger of a site, and who works on it."""
 
     def __init__(self, ground: Ground, settings: Settings) -> None:
-        self._ground = ground
+        self.blobs = ground.blobs
         self.ledger = Ledger(ground.store, ground.here, ground.now, shared=ground.shared)
         self.applier = Applier(self.ledger, ground.transport, ground.blobs, ground.credentials, settings)
         self.bodies = Bodies(self.ledger, ground.blobs, ground.transport)
@@ -60,17 +56,14 @@ class Reconciling:
             self.ledger, self.engine, self.exchange, ground.blobs, ground.peers, self._application, ground.digits
         )
 
+        self.operator = Operator(self.ledger, self.engine, ground.transport, ground.peers, self._application)
+
     def _application(self) -> Application:
         return self.applier.settings.application
 
     async def open(self) -> None:
         """Takes up where the store ended. Raises StoreFailed."""
         await self.ledger.open()
-
-    def body(self, sha256: str, offset: int) -> AsyncGenerator[bytes, None] | None:
-        """The bytes of a body from an offset on; None if it isn't kept here."""
-        blobs = self._ground.blobs
-        return blobs.read(sha256, offset) if is_sha256(sha256) and blobs.has(sha256) else None
 
     async def run(self) -> None:
         """Until it is cancelled."""

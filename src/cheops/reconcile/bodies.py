@@ -28,7 +28,7 @@ class Bodies:
         others = [site for site in dict.fromkeys((op.site, *holders)) if site != self._ledger.here]
         for site in others:
             try:
-                await self._blobs.fetch(body, partial(self._from, site, f"{BLOBS}/{body.sha256}"))
+                await self._blobs.fetch(body, partial(self._from, site, BLOBS + body.sha256))
                 return
             except BlobDamaged as error:
                 log.error("a body isn't what it should be", site=site, detail=error.detail)

@@ -73,7 +73,7 @@ def operation_of(book: Book, text: str) -> Operation:
 
 
 def commanded(book: Book, site: str, command: Command, now: float) -> tuple[Outcome, str]:
-    """The outcome at a site after a command, and a sentence that tells of it. Raises NothingToDo, BadRequest, NotThere."""
+    """The outcome at a site after a command, and a sentence of it. Raises NothingToDo, BadRequest, NotThere."""
     op = operation_of(book, command.operation)
     before = book.outcome(op.dot, site)
     if before is None:

@@ -53,7 +53,7 @@ class Ledger:
         self.author = f"{here}.{store.store}"
         self.fed: Callable[[Collection[str]], None] = lambda _: None
         self.due: Callable[[str, float], None] = lambda rid, at: None
-        self.changed: Callable[[Book | None, Book], None] = lambda before, after: None
+        self.changed: Callable[[Book, Sequence[Outcome]], None] = lambda book, outcomes: None
         self.failed: Callable[[], None] = lambda: None
         self.complaint = ""
         self._shared = shared
@@ -351,10 +351,11 @@ class Ledger:
                 self._entries.pop(rid, None)
             raise
         for dossier in dossiers.values():
-            before = self._entries.get(dossier.summary.rid)
-            if before is None:
+            rid = dossier.summary.rid
+            if rid not in self._entries:
                 self._grown.set()
-            self.changed(before[1] if before else None, self._remember(dossier)[1])
+            outcomes = [t.item for t in changes.told if isinstance(t.item, Outcome) and t.item.rid == rid]
+            self.changed(self._remember(dossier)[1], outcomes)
         for rid in {*dossiers, *changes.due}:
             for event in self._waiting.get(rid, ()):
                 event.set()

@@ -13,7 +13,7 @@ import aiohttp
 from yarl import URL
 
 from cheops.bodies import Ending
-from cheops.errors import AgentAway, BadRequest, Refused, SiteUnreachable
+from cheops.errors import AgentAway, BadRequest, CheopsError, Refused, SiteUnreachable
 from cheops.intercept.envoy.names import AGENT_AWAY, AGENT_SERVICE, DOOR, EXECUTED, PATH, SERVICE, TO, local, site
 from cheops.model import Headers, Reply, Request
 
@@ -21,14 +21,14 @@ _URL = URL("http://egress/", encoded=True)  # the path goes in a header, past ev
 _HOP_BY_HOP = {b"connection", b"keep-alive", b"proxy-connection", b"te", b"trailer", b"transfer-encoding", b"upgrade"}
 _CHUNK = 1 << 16
 _SMALL = 16 << 10
-STALLED_SECONDS = 10.0
+STALL_SECONDS = 10.0  # without a byte, after which a body that is fetched won't come
 
 
 class HttpTransport:
     """Sends through the unix socket of Envoy's egress listener. Open it as an async context."""
 
-    def __init__(self, here: str, socket: Path) -> None:
-        self._here, self._socket = here, socket
+    def __init__(self, here: str, socket: Path, stall_seconds: float = STALL_SECONDS) -> None:
+        self._here, self._socket, self._stall_seconds = here, socket, stall_seconds
 
     async def __aenter__(self) -> "HttpTransport":
         self._session = aiohttp.ClientSession(
@@ -83,12 +83,10 @@ class HttpTransport:
 
     async def ask(self, path: str, *, site: str, body: bytes | None = None, seconds: float = 5) -> bytes:
         """What the agent of `site` answers. Raises SiteUnreachable, AgentAway, Refused."""
-        to = self._cluster(AGENT_SERVICE, site)
-        headers = {TO: to, SERVICE: AGENT_SERVICE, PATH: path, "Host": "mesh"}
         method, timeout = "GET" if body is None else "POST", aiohttp.ClientTimeout(total=seconds)
         try:
             async with self._session.request(
-                method, _URL, headers=headers, data=body, timeout=timeout, allow_redirects=False
+                method, _URL, headers=self._to_agent(path, site), data=body, timeout=timeout, allow_redirects=False
             ) as reply:
                 content = await reply.read()
         except TimeoutError as error:
@@ -97,35 +95,45 @@ class HttpTransport:
             raise _unreachable(site, str(error)) from error
         if reply.status == 200:
             return content
-        if EXECUTED in reply.headers:
-            raise (AgentAway if _member(content, "code") == AGENT_AWAY else SiteUnreachable)(
-                f"the agent of {site} can't be asked: it answered {reply.status}",
-                site=site,
-                why=f"it answered {reply.status}",
-            )
-        said = _member(content, "detail") or content[:200].decode(errors="replace")
-        raise Refused(f"the agent of {site} answered {reply.status}: {said}", site=site, answer=reply.status)
+        raise _refusal(reply, content, site)
 
     async def fetch(self, path: str, *, site: str, offset: int = 0) -> AsyncGenerator[bytes, None]:
-        """The bytes of what the agent of `site` keeps, from an offset on. Raises SiteUnreachable, Refused."""
-        to = self._cluster(AGENT_SERVICE, site)
-        headers = {TO: to, SERVICE: AGENT_SERVICE, PATH: path, "Host": "mesh", "Range": f"bytes={offset}-"}
-        timeout = aiohttp.ClientTimeout(total=None, sock_connect=5, sock_read=STALLED_SECONDS)
+        """What the agent of `site` answers, from this byte on. Raises SiteUnreachable, AgentAway, Refused."""
+        headers = self._to_agent(path, site) | ({"Range": f"bytes={offset}-"} if offset else {})
+        timeout = aiohttp.ClientTimeout(total=None, sock_connect=5, sock_read=self._stall_seconds)
         try:
             async with self._session.get(_URL, headers=headers, timeout=timeout, allow_redirects=False) as reply:
-                if reply.status == 416:
-                    return
-                if reply.status not in (200, 206) or (offset and reply.status != 206):
-                    said = f"it answered {reply.status}"
-                    kind = SiteUnreachable if EXECUTED in reply.headers else Refused
-                    raise kind(f"{site} doesn't give {path}: {said}", site=site, why=said, answer=reply.status)
+                if not _begins_at(reply, offset):
+                    raise _refusal(reply, await reply.content.read(_CHUNK), site)
                 async for chunk in reply.content.iter_any():
                     yield chunk
-        except (aiohttp.ClientError, OSError, TimeoutError) as error:
-            raise _unreachable(site, str(error) or f"nothing came for {STALLED_SECONDS:g} s") from error
+        except TimeoutError as error:
+            raise _unreachable(site, f"nothing came for {self._stall_seconds:g} s") from error
+        except (aiohttp.ClientError, OSError) as error:
+            raise _unreachable(site, f"it broke off: {error}") from error
+
+    def _to_agent(self, path: str, site: str) -> dict[str, str]:
+        return {TO: self._cluster(AGENT_SERVICE, site), SERVICE: AGENT_SERVICE, PATH: path, "Host": "mesh"}
 
     def _cluster(self, service: str, to: str) -> str:
         return local(service) if to == self._here else site(to)
+
+
+def _begins_at(reply: aiohttp.ClientResponse, offset: int) -> bool:
+    if offset == 0:
+        return reply.status == 200
+    return reply.status == 206 and reply.headers.get("Content-Range", "").startswith(f"bytes {offset}-")
+
+
+def _refusal(reply: aiohttp.ClientResponse, content: bytes, site: str) -> CheopsError:
+    """What an answer other than the one that is wanted means: of the agent itself, or of Envoy in its place."""
+    status = reply.status
+    if EXECUTED not in reply.headers:
+        said = _member(content, "detail") or content[:200].decode(errors="replace")
+        return Refused(f"the agent of {site} answered {status}: {said}", site=site, answer=status)
+    kind = AgentAway if _member(content, "code") == AGENT_AWAY else SiteUnreachable
+    why = f"it answered {status}"
+    return kind(f"the agent of {site} can't be asked: {why}", site=site, why=why)
 
 
 def _unreachable(site: str, why: str) -> SiteUnreachable:

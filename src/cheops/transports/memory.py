@@ -8,15 +8,17 @@ from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 
-from cheops.errors import AgentAway, SiteUnreachable
+from cheops.errors import AgentAway, Refused, SiteUnreachable
 from cheops.intercept.envoy.names import EXECUTED, SERVED_BY
 from cheops.model import Reply, Request
-from cheops.ports import Blobs, KeptScopes
+from cheops.ports import BLOBS, Blobs, KeptScopes
 
 Handler = Callable[[Request], Awaitable[Reply]]
 """A service: what it answers to a request."""
 Agent = Callable[[str, str, bytes | None], Awaitable[bytes]]
 """An agent's mesh API: who asks, the path, the body."""
+Fetched = Callable[[str, str, int], AsyncGenerator[bytes, None]]
+"""What an agent gives as it comes: who asks, the path, the byte to begin with."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -35,9 +37,8 @@ class Network:
         self.services: dict[tuple[str, str], Handler] = {}
         self.kept: dict[str, KeptScopes] = {}
         self.agents: dict[str, Agent] = {}
+        self.fetched: dict[str, Fetched] = {}
         self.doors: dict[str, Handler] = {}
-        self.blobs: dict[str, Blobs] = {}
-        self.takes: Callable[[str, str], float] = lambda one, other: 0.0
         self.sent: list[Sent] = []
         self._cut: set[frozenset[str]] = set()
 
@@ -85,23 +86,24 @@ class MemoryTransport:
 
     async def ask(self, path: str, *, site: str, body: bytes | None = None, seconds: float = 5) -> bytes:
         """What the agent of `site` answers, if anything in this network does. Raises SiteUnreachable, AgentAway."""
+        self._check_agent(site, site in self._network.agents)
+        return await self._network.agents[site](self._here, path, body)
+
+    async def fetch(self, path: str, *, site: str, offset: int = 0) -> AsyncGenerator[bytes, None]:
+        """What the agent of `site` gives, if anything in this network does. Raises SiteUnreachable, AgentAway."""
+        self._check_agent(site, site in self._network.fetched)
+        async with aclosing(self._network.fetched[site](self._here, path, offset)) as body:
+            async for chunk in body:
+                self._check_agent(site, there=True)
+                yield chunk
+
+    def _check_agent(self, site: str, there: bool) -> None:
         if not self._joined(site):
             raise SiteUnreachable(
                 f"the agent of {site} can't be asked: the link is cut", site=site, why="the link is cut"
             )
-        if site not in self._network.agents:
+        if not there:
             raise AgentAway(f"the agent of {site} can't be asked: it doesn't run", site=site, why="it doesn't run")
-        return await self._network.agents[site](self._here, path, body)
-
-    async def fetch(self, path: str, *, site: str, offset: int = 0) -> AsyncGenerator[bytes, None]:
-        """The bytes of a body that `site` keeps."""
-        if not self._joined(site) or site not in self._network.blobs:
-            raise SiteUnreachable(
-                f"{site} can't be asked for a body: the link is cut", site=site, why="the link is cut"
-            )
-        kept = self._network.blobs[site].read(path.rpartition("/")[2], offset)
-        async for chunk in self._while_joined(kept, site):
-            yield chunk
 
     def _joined(self, site: str) -> bool:
         return self._network.joins(self._here, site)
@@ -112,6 +114,22 @@ class MemoryTransport:
                 if not self._joined(site):
                     raise SiteUnreachable(f"{site} broke off in the middle of its reply: the link is cut", site=site)
                 yield chunk
+
+
+def blobs_of(blobs: Blobs, site: str) -> Fetched:
+    """What the mesh API of `site` gives of its blobs; it refuses as web/mesh.py does."""
+
+    async def fetched(_: str, path: str, offset: int) -> AsyncGenerator[bytes, None]:
+        sha256 = path.removeprefix(BLOBS)
+        size = blobs.size(sha256)
+        if size is None or 0 < offset >= size:
+            status = 404 if size is None else 416
+            raise Refused(f"the agent of {site} answered {status}", site=site, answer=status)
+        async with aclosing(blobs.read(sha256, offset)) as body:
+            async for chunk in body:
+                yield chunk
+
+    return fetched
 
 
 def _problem(status: int, code: str, detail: str, site: str, *, executed: str) -> Reply:

@@ -2,15 +2,17 @@
 
 import re
 from collections.abc import AsyncGenerator, Awaitable
+from contextlib import aclosing
 from typing import Annotated, Protocol
 
 from fastapi import APIRouter, FastAPI, Header, HTTPException, Request, Response
 from fastapi.responses import PlainTextResponse, StreamingResponse
+from starlette.types import Receive, Scope, Send
 
 from cheops import __version__
 from cheops.errors import CheopsError
 from cheops.intercept.envoy.names import PEER, PEER_ISSUED
-from cheops.ports import BLOBS, DISTANCES, HEARTBEAT, HOLDERS, LOG, KeptScopes
+from cheops.ports import BLOBS, COMMAND, DISTANCES, HEARTBEAT, HOLDERS, LOG, Blobs, KeptScopes
 
 
 class Membership(Protocol):
@@ -40,12 +42,12 @@ class Logs(Protocol):
         """Who holds what a request concerns."""
         ...
 
-    def body(self, sha256: str, offset: int) -> AsyncGenerator[bytes, None] | None:
-        """The bytes of a body from an offset on; None if it isn't kept here."""
+    async def commanded(self, wire: bytes) -> bytes:
+        """What comes of a command of another site's operator. Raises BadMessage."""
         ...
 
 
-def mesh_api(kept: KeptScopes, membership: Membership, logs: Logs | None = None) -> FastAPI:
+def mesh_api(kept: KeptScopes, membership: Membership, blobs: Blobs | None = None, logs: Logs | None = None) -> FastAPI:
     """The ASGI application of the mesh API."""
     app = FastAPI(title="Cheops mesh API", version=__version__, docs_url=None, redoc_url=None)
 
@@ -76,6 +78,21 @@ def mesh_api(kept: KeptScopes, membership: Membership, logs: Logs | None = None)
         """How far the sites are that are up, as this one has measured: {site: [us, spread in us, age in s]}."""
         return Response(membership.distances_told(), media_type="application/json")
 
+    @app.get(BLOBS + "{sha256}")
+    async def blob(sha256: str, wanted: Annotated[str, Header(alias="range")] = "") -> Response:
+        """A large body, from any byte on; of what `Range` may say, `bytes=N-` alone is heeded (RFC 9110, 14.2)."""
+        size = blobs.size(sha256) if blobs else None
+        if blobs is None or size is None:
+            raise HTTPException(404, "no body with this SHA-256 is kept")
+        asked = re.fullmatch(r"bytes=([0-9]{1,18})-", wanted)
+        begin = int(asked[1]) if asked else 0
+        if asked and begin >= size:
+            raise HTTPException(416, f"the body has {size} bytes", {"content-range": f"bytes */{size}"})
+        headers = {"content-length": str(size - begin), "accept-ranges": "bytes"}
+        if asked:
+            headers["content-range"] = f"bytes {begin}-{size - 1}/{size}"
+        return _Streamed(blobs.read(sha256, begin), 206 if asked else 200, headers)
+
     if logs:
         app.include_router(_log_routes(logs))
     return app
@@ -101,14 +118,10 @@ def _log_routes(logs: Logs) -> APIRouter:
         """Who holds what a request concerns."""
         return await _told(logs.holders_told(await request.body()))
 
-    @router.get(f"{BLOBS}/{{sha256}}")
-    async def body(sha256: str, range_: Annotated[str, Header(alias="range")] = "bytes=0-") -> Response:
-        """The body of an operation, from an offset on (RFC 9110, 14.2)."""
-        begins = re.fullmatch(r"bytes=(\d{1,15})-", range_)
-        content = logs.body(sha256, int(begins[1])) if begins else None
-        if content is None:
-            raise HTTPException(404 if begins else 416, "no such body is kept here")
-        return StreamingResponse(content, status_code=206, media_type="application/octet-stream")
+    @router.post(COMMAND)
+    async def command(request: Request) -> Response:
+        """What an operator at the site whose certificate this is wants done here."""
+        return await _told(logs.commanded(await request.body()))
 
     return router
 
@@ -118,3 +131,15 @@ async def _told(work: Awaitable[bytes]) -> Response:
         return Response(await work, media_type="application/octet-stream")
     except CheopsError as error:
         return Response(error.body(), status_code=error.status, media_type="application/problem+json")
+
+
+class _Streamed(StreamingResponse):
+    """Closes its body also when the peer has left in the middle."""
+
+    def __init__(self, body: AsyncGenerator[bytes, None], status: int, headers: dict[str, str]) -> None:
+        super().__init__(body, status, headers, "application/octet-stream")
+        self._body = body
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async with aclosing(self._body):
+            await super().__call__(scope, receive, send)

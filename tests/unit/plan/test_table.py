@@ -4,7 +4,7 @@ import pytest
 
 from cheops.errors import NotYet
 from cheops.model import Resolved
-from cheops.plan import Forward, Plan, centres_of, make_plan
+from cheops.plan import Each, Forward, Plan, centres_of, make_plan
 from cheops.plan.table import NOT_YET, PLANNED_BY
 from cheops.scope import Around, Cross, Otherwise, Replicas, Scope, SiteName, Spread, parse
 from values import SHOP, site_of, view_of
@@ -55,13 +55,12 @@ def test_what_is_decided_later_follows_as_it_is() -> None:
 @pytest.mark.parametrize(
     ("text", "asks", "hint"),
     [
-        ("{orders: Site2 & Site3}", "'orders: Site2 & Site3' asks for replication (&)", "{orders: Site2}"),
         ("{orders: Site2 % Site3}", "asks for a resource that spans sites (%)", "{orders: Site2}"),
         ("{orders: &around(Site2, 10ms) ; Site1}", "asks for replication (&)", "{orders: Site2}"),
         ("{orders: %around(Site2, 10ms)}", "asks for a resource that spans sites (%)", "{orders: Site2}"),
         ("{orders: (Site3 ; Site1) & Site2}", "asks for replication", "{orders: Site3}"),
-        ("Site2 & Site3", "'orders: Site2 & Site3' asks", "{orders: Site2}"),
-        ("{orders: Site1, kinto: Site2 & Site3}", "'catalog: Site2 & Site3' asks", "{catalog: Site2}"),
+        ("Site2 % Site3", "'orders: Site2 % Site3' asks", "{orders: Site2}"),
+        ("{orders: Site1, kinto: Site2 % Site3}", "'catalog: Site2 % Site3' asks", "{catalog: Site2}"),
         ("{orders: Site1, kinto: Site2 ; &around(Site3, 1s)}", "asks for replication", "{catalog: Site2}"),
     ],
 )
@@ -75,7 +74,14 @@ def test_operators_that_are_not_carried_out_yet(text: str, asks: str, hint: str)
 
 
 def test_the_tables_know_every_operator() -> None:
-    assert set(NOT_YET) | set(PLANNED_BY) == {SiteName, Around, Replicas, Cross, Otherwise, Spread.EACH, Spread.ACROSS}
+    assert set(NOT_YET) | set(PLANNED_BY) == {SiteName, Around, Replicas, Cross, Otherwise, Spread.ACROSS}
+
+
+@pytest.mark.parametrize("text", ["Site2 & Site3", "{kinto: Site1, orders: Site2 & Site3}"])
+def test_a_list_on_several_sites_is_read_on_each(text: str) -> None:
+    planned = plan(text)
+    assert isinstance(planned.step, Each)
+    assert [forward.site for forward in planned.forwards] == ["Site2", "Site3"]
 
 
 def test_only_the_distances_of_this_service_are_asked_for() -> None:

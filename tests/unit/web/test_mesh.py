@@ -1,12 +1,16 @@
 """What peers may ask the agent."""
 
+import asyncio
+import hashlib
+from collections.abc import AsyncGenerator
 from pathlib import Path
 
 import pytest
 
 from asgi import Answer, call
 from cheops.errors import NotAMember
-from cheops.ports import DISTANCES, HEARTBEAT
+from cheops.ports import BLOBS, DISTANCES, HEARTBEAT
+from cheops.stores.blobs import BlobFiles, BlobsInMemory
 from cheops.stores.kept import KeptFiles, KeptInMemory
 from cheops.web.mesh import mesh_api
 
@@ -65,3 +69,64 @@ def test_a_heartbeat_that_is_refused() -> None:
 def test_distances() -> None:
     answer = call(mesh_api(KeptInMemory(lambda: 0.0), Sites()), DISTANCES)
     assert (answer.status, answer.json) == (200, {"Site1": [0, 0, 0]})
+
+
+LARGE = bytes(range(256)) * 4000
+SHA256 = hashlib.sha256(LARGE).hexdigest()
+
+
+async def a_body() -> AsyncGenerator[bytes, None]:
+    yield LARGE
+
+
+def asked_for(sha256: str, *ranges: str) -> Answer:
+    """What comes of a blob, where LARGE is kept."""
+    blobs = BlobsInMemory()
+    asyncio.run(_keep(blobs))
+    headers = {"range": ranges[0]} if ranges else {}
+    return call(mesh_api(KeptInMemory(lambda: 0.0), Sites(), blobs), BLOBS + sha256, headers=headers)
+
+
+async def _keep(blobs: BlobsInMemory) -> None:
+    assert (await blobs.keep(a_body())).sha256 == SHA256
+
+
+# What else `Range` may say is not heeded, as RFC 9110 allows.
+@pytest.mark.parametrize(
+    "ranges", [[], ["bytes=0-9"], ["bytes=-5"], ["bytes=0-1,5-"], ["lines=7-"], ["bytes=x-"], [""]]
+)
+def test_a_whole_blob(ranges: list[str]) -> None:
+    answer = asked_for(SHA256, *ranges)
+    assert (answer.status, answer.body, "content-range" in answer.headers) == (200, LARGE, False)
+    assert answer.headers["content-length"] == str(len(LARGE))
+
+
+@pytest.mark.parametrize("begin", [0, 1, 300_000, len(LARGE) - 1])
+def test_the_rest_of_a_blob(begin: int) -> None:
+    answer = asked_for(SHA256, f"bytes={begin}-")
+    assert (answer.status, answer.body) == (206, LARGE[begin:])
+    assert answer.headers["content-length"] == str(len(LARGE) - begin)
+    assert answer.headers["content-range"] == f"bytes {begin}-{len(LARGE) - 1}/{len(LARGE)}"
+
+
+@pytest.mark.parametrize("begin", [len(LARGE), 10**17])
+def test_beyond_its_end(begin: int) -> None:
+    answer = asked_for(SHA256, f"bytes={begin}-")
+    assert (answer.status, answer.headers["content-range"]) == (416, f"bytes */{len(LARGE)}")
+
+
+@pytest.mark.parametrize("sha256", ["0" * 64, SHA256.upper(), "..%2Fsite.yaml", "%00"])
+def test_a_blob_that_is_not_kept(sha256: str) -> None:
+    assert asked_for(sha256).status == 404
+
+
+@pytest.mark.parametrize("name", ["..%2F..%2Fsite.yaml", "..", "site.yaml"])
+def test_no_other_file_is_a_blob(tmp_path: Path, name: str) -> None:
+    blobs = BlobFiles(tmp_path / "data/blobs")
+    for folder in (tmp_path, tmp_path / "data", tmp_path / "data/blobs"):
+        (folder / "site.yaml").write_text("secret")
+    assert call(mesh_api(KeptInMemory(lambda: 0.0), Sites(), blobs), BLOBS + name).status == 404
+
+
+def test_a_site_without_blobs() -> None:
+    assert call(mesh_api(KeptInMemory(lambda: 0.0), Sites()), BLOBS + SHA256).status == 404

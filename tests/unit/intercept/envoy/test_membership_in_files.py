@@ -192,7 +192,8 @@ WORDS = ("cheops-", "x-envoy-", "cheops", "via", "plan", "vi", "pla", "v", "p", 
 
 def is_internal(name: str) -> bool:
     """What only Cheops and Envoy may say."""
-    return name.startswith(("x-envoy-", "cheops-")) and name not in (VIA, PLAN)
+    clients = name in (VIA, PLAN) or name.startswith(("cheops-f", "cheops-de"))
+    return name.startswith(("x-envoy-", "cheops-")) and not clients
 
 
 @given(st.lists(st.sampled_from(WORDS), max_size=5).map("".join) | st.from_regex(r"cheops-[a-z-]{0,6}", fullmatch=True))
