@@ -18,9 +18,7 @@ async def _nothing() -> None:
     """There is nothing to look at before a scrape."""
 
 
-def metrics_routes(
-    text: Text, statistics: Statistics, before: Callable[[], Awaitable[None]] = _nothing
-) -> APIRouter:
+def metrics_routes(text: Text, statistics: Statistics, before: Callable[[], Awaitable[None]] = _nothing) -> APIRouter:
     """The routes of `/metrics` and `/metrics/envoy`; `before` is awaited before the agent's own are told."""
     router = APIRouter()
 
