@@ -7,7 +7,7 @@ done     -         DONE      -         DONE          -         -
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from cheops.errors import BadRequest, NothingToDo, NotThere
 from cheops.reconcile.applying import version_after
@@ -41,7 +41,7 @@ _TELLS = {
 @dataclass(frozen=True, kw_only=True)
 class Command:
     """What one agent asks of another on behalf of an operator. `operation` is AUTHOR/N; `sites` and `leave` are of a
-    placement; `seconds` is how long to wait.
+    placement; `seconds` is how long to wait, `known` what the asker knows of the log.
     """
 
     what: str
@@ -51,6 +51,7 @@ class Command:
     sites: tuple[str, ...] = ()
     leave: str = "keep"
     seconds: float = 0.0
+    known: Mapping[str, int] = field(default_factory=dict)
 
 
 def dot_of(text: str) -> Dot:

@@ -14,7 +14,7 @@ import structlog
 
 from cheops.errors import StoreFailed, Taken
 from cheops.ports import Changes, Cursor, Dossier, LogStore, Told
-from cheops.reconcile.book import Book, book_of, summary_of, unreported
+from cheops.reconcile.book import Book, book_of, given_up, newer, news, summary_of, unreported
 from cheops.record.operation import Dot, Item, Kind, Operation, Outcome, State, Vector
 from cheops.record.pruning import prunable
 from cheops.record.resource import Summary
@@ -193,6 +193,10 @@ class Ledger:
                 dossiers[rid], book = self._with(rid, entry[0], mine)
                 peers = () if quiet else self._others(entry[1].concerned())
                 told += [Told(item=outcome, peers=peers) for outcome in mine]
+                if self.here not in book.concerned():
+                    stale = given_up(book, self.here)
+                    dossiers[rid], book = self._with(rid, dossiers[rid], stale)
+                    told += [Told(item=outcome) for outcome in stale]
                 if not self._shared and self.idle(book):  # a restarted agent needn't look at it
                     dues[rid] = None
             summaries = tuple(dossier.summary for dossier in dossiers.values())
@@ -207,7 +211,7 @@ class Ledger:
             due: dict[str, float | None] = {}
             for rid in rids:
                 entry = await self._entry(rid)
-                new = _news(entry[0] if entry else None, [item for item in items if item.rid == rid])
+                new = news(entry[0] if entry else None, [item for item in items if item.rid == rid])
                 if not new:
                     continue
                 before = entry[0] if entry else None
@@ -227,7 +231,7 @@ class Ledger:
         operations = [item for item in items if isinstance(item, Operation)]
         outcomes = {(o.dot, o.site): o for o in (dossier.outcomes if dossier else ())}
         for item in items:
-            if isinstance(item, Outcome) and _newer(item, outcomes.get((item.dot, item.site))):
+            if isinstance(item, Outcome) and newer(item, outcomes.get((item.dot, item.site))):
                 outcomes[item.dot, item.site] = item
         summary = dossier.summary if dossier else Summary(rid=rid, service="", type="", collection="")
         changed = Dossier(
@@ -384,23 +388,3 @@ class Ledger:
             lock, users = self._locks.pop(rid)
             if users > 1:
                 self._locks[rid] = (lock, users - 1)
-
-
-def _news(dossier: Dossier | None, items: Sequence[Item]) -> list[Item]:
-    """Those that say something new, each once."""
-    known = {op.dot for op in dossier.operations} if dossier else set()
-    outcomes = {(o.dot, o.site): o for o in (dossier.outcomes if dossier else ())}
-    new: list[Item] = []
-    for item in items:
-        if isinstance(item, Operation):
-            if item.dot not in known:
-                known.add(item.dot)
-                new.append(item)
-        elif _newer(item, outcomes.get((item.dot, item.site))):
-            outcomes[item.dot, item.site] = item
-            new.append(item)
-    return new
-
-
-def _newer(outcome: Outcome, than: Outcome | None) -> bool:
-    return than is None or outcome.version > than.version

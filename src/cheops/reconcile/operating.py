@@ -32,38 +32,27 @@ from cheops.reconcile.book import Book
 from cheops.reconcile.commanding import Command, commanded, dot_of, operation_of
 from cheops.reconcile.engine import Engine
 from cheops.reconcile.ledger import Draft, Ledger
+from cheops.reconcile.listing import PAGE, Lists
 from cheops.reconcile.showing import (
     FAILED,
     WAITING,
-    ConflictShown,
     Left,
     OperationShown,
-    OutcomeShown,
     ResourceListed,
     ResourceShown,
-    conflicts_shown,
     left,
     listed,
     name_of,
-    operation_shown,
-    outcome_shown,
     resource_shown,
+    unheard,
 )
-from cheops.record.operation import Dot, Kind, Operation, Outcome, State
+from cheops.record.operation import Kind, Operation, State
 
 T = TypeVar("T")
 ASK_SECONDS = 15.0
 BUSY_SECONDS = 10.0  # that a command waits until the resource isn't being worked on
+NEWS_SECONDS = 2.0  # in which other sites tell what has changed there
 SLICE_SECONDS = 10.0  # that another site is asked to wait at a time
-PAGE = 200
-MOST_SCANNED = 2_000  # resources whose conflicts are looked for, for one page
-STATES = {
-    "pending": WAITING,
-    "failed": FAILED,
-    "dropped": frozenset({State.DROPPED}),
-    "done": frozenset({State.DONE, State.SKIPPED}),
-    "all": frozenset(State),
-}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,35 +72,6 @@ class Converged:
     left: list[Left]
 
 
-@dataclass(frozen=True, kw_only=True)
-class AtSite:
-    """An operation at one site, as it stands in a list. The operation's own outcomes are left out."""
-
-    resource: ResourceListed
-    operation: OperationShown
-    outcome: OutcomeShown
-
-
-@dataclass(frozen=True, kw_only=True)
-class OperationsPage:
-    """`next` is where the next page begins, "" if there is none."""
-
-    operations: list[AtSite]
-    next: str = ""
-
-
-@dataclass(frozen=True, kw_only=True)
-class ResourcesPage:
-    resources: list[ResourceListed]
-    next: str = ""
-
-
-@dataclass(frozen=True, kw_only=True)
-class ConflictsPage:
-    conflicts: list[ConflictShown]
-    next: str = ""
-
-
 class Operator:
     """The commands of one site. `application` is the description that is in force."""
 
@@ -125,6 +85,7 @@ class Operator:
     ) -> None:
         self._ledger, self._engine, self._transport, self._peers = ledger, engine, transport, peers
         self._application = application
+        self.lists = Lists(ledger, peers)
         self._local: dict[str, Callable[[Command], Awaitable[Any]]] = {
             "find": self._known,
             "show": self._show,
@@ -139,68 +100,6 @@ class Operator:
     @property
     def here(self) -> str:
         return self._ledger.here
-
-    # Lists, of what is known here
-
-    async def resources(self, *, after: str = "", limit: int = 100, service: str | None = None) -> ResourcesPage:
-        """The resources that are here and aren't gone, by rid."""
-        found: list[ResourceListed] = []
-        while len(found) < limit:
-            page = await self._ledger.store.summaries(after=after, limit=PAGE, service=service)
-            if not page:
-                return ResourcesPage(resources=found)
-            for summary in page:
-                after = summary.rid
-                if not summary.gone and summary.service:
-                    found.append(listed(summary))
-                if len(found) == limit:
-                    break
-        return ResourcesPage(resources=found, next=after)
-
-    async def operations(
-        self, state: str = "pending", *, site: str | None = None, after: str = "", limit: int = 100
-    ) -> OperationsPage:
-        """Operations whose outcome at a site is in such a state. Raises BadRequest."""
-        if state not in STATES:
-            raise BadRequest(f"there is no state '{state}'", hint=f"There are {', '.join(STATES)}.")
-        at = _position(after)
-        found: list[AtSite] = []
-        while True:
-            page = await self._ledger.store.outcomes(STATES[state], after=at, limit=PAGE)
-            for outcome in page:
-                at = (outcome.rid, outcome.dot, outcome.site)
-                if site in (None, outcome.site) and (shown := await self._at_site(outcome)):
-                    found.append(shown)
-                if len(found) == limit:
-                    return OperationsPage(operations=found, next=_position_text(at))
-            if len(page) < PAGE:
-                return OperationsPage(operations=found)
-
-    async def _at_site(self, outcome: Outcome) -> AtSite | None:
-        """What is told of an outcome; nothing of what isn't in force any more and has nobody waiting for it."""
-        book = await self._ledger.book(outcome.rid)
-        op = next((op for op in book.log.operations if op.dot == outcome.dot), None) if book else None
-        if book is None or op is None or (op.dot in book.log.superseded and outcome.state in FAILED):
-            return None
-        shown = operation_shown(book, op, {})
-        bare = OperationShown(**{**vars(shown), "outcomes": []})
-        peers = self._peers.peers()
-        return AtSite(resource=listed(book.summary), operation=bare, outcome=outcome_shown(outcome, peers))
-
-    async def conflicts(self, *, after: str = "", limit: int = 100, settled: bool = False) -> ConflictsPage:
-        """The conflicts of the resources that are here, by rid; `settled`: also those that are over."""
-        found: list[ConflictShown] = []
-        for _ in range(MOST_SCANNED // PAGE):
-            page = await self._ledger.store.summaries(after=after, limit=PAGE)
-            for summary in page:
-                after = summary.rid
-                book = await self._ledger.book(summary.rid)
-                found += [c for c in conflicts_shown(book) if settled or not c.settled] if book else []
-                if len(found) >= limit:
-                    return ConflictsPage(conflicts=found, next=after)
-            if len(page) < PAGE:
-                return ConflictsPage(conflicts=found)
-        return ConflictsPage(conflicts=found, next=after)
 
     # One resource
 
@@ -225,9 +124,12 @@ class Operator:
         """Waits until all holders are equal, but not longer than this, and not for what only a command ends."""
         loop = asyncio.get_running_loop()
         end = loop.time() + seconds
+        rid = (await self.find(name)).rid
+        book = await self._ledger.book(rid)
+        known = book.log.vector if book else {}
         while True:
             turn = min(max(end - loop.time(), 0.0), SLICE_SECONDS)
-            found = await self._at_holder(name, Command(what="wait", seconds=turn), Converged)
+            found = await self._at_holder(rid, Command(what="wait", seconds=turn, known=known), Converged)
             if found.converged or loop.time() >= end or not any(each.ends for each in found.left):
                 return found
 
@@ -301,13 +203,26 @@ class Operator:
         return resource_shown(await self._book(command.resource), self.here, self._peers.peers())
 
     async def _wait(self, command: Command) -> Converged:
-        def over(book: Book) -> bool:
-            return not any(each.ends for each in left(book, self._peers.peers()))
+        def rest(book: Book) -> list[Left]:
+            return [*unheard(book.log.vector, self.here, command.known), *left(book, self._peers.peers())]
 
-        await self._book(command.resource)
-        book = await self._ledger.until(command.resource, over, command.seconds)
-        rest = left(book, self._peers.peers()) if book else []
-        return Converged(converged=not rest, left=rest)
+        def goes_on(book: Book) -> bool:
+            return not (found := rest(book)) or any(each.ends for each in found)
+
+        loop = asyncio.get_running_loop()
+        end, rid = loop.time() + command.seconds, command.resource
+        if not command.known:
+            await self._book(rid)
+        while True:
+            book = await self._ledger.until(rid, lambda book: not any(e.ends for e in rest(book)), end - loop.time())
+            found = rest(book) if book else unheard({}, self.here, command.known)
+            # what a command has changed at another site may not be known here yet
+            if not found or loop.time() >= end or not await self._goes_on(rid, goes_on, end - loop.time()):
+                return Converged(converged=not found, left=found)
+
+    async def _goes_on(self, rid: str, goes_on: Callable[[Book], bool], seconds: float) -> bool:
+        book = await self._ledger.until(rid, goes_on, min(seconds, NEWS_SECONDS))
+        return book is not None and goes_on(book)
 
     async def _settle(self, command: Command) -> str:
         rid = command.resource
@@ -370,6 +285,12 @@ class Operator:
                 return await self._at(site, command, kind)
             except SiteUnreachable as error:
                 failures.append(error.detail)
+            except Refused as error:
+                if error.members["code_there"] != NotThere.code:
+                    raise
+                failures.append(error.detail)  # it is to hold it, and hasn't heard of it yet
+        if command.what == "show" and await self._ledger.book(found.rid):
+            return await self._at(self.here, command, kind)
         raise HolderUnreachable(
             f"{found.rid} is held by {' & '.join(found.placement)}, none of which can be asked: {'; '.join(failures)}",
             hint="Try again once one of them is up: `cheops sites`.",
@@ -437,18 +358,3 @@ def _sites_of(op: OperationShown) -> list[str]:
 
 def _in_states(op: OperationShown, states: Collection[State]) -> list[str]:
     return [outcome.site for outcome in op.outcomes if State(outcome.state) in states]
-
-
-def _position(text: str) -> tuple[str, Dot, str] | None:
-    """The position that a page's `next` names. Raises BadRequest."""
-    if not text:
-        return None
-    try:
-        rid, author, n, site = text.split("/")
-        return rid, Dot(author, int(n)), site
-    except ValueError as error:
-        raise BadRequest(f"after={text} is no place in the list", hint="It is what `next` of a page says.") from error
-
-
-def _position_text(at: tuple[str, Dot, str]) -> str:
-    return f"{at[0]}/{at[1].author}/{at[1].n}/{at[2]}"

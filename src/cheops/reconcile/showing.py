@@ -11,7 +11,7 @@ from cheops.reconcile.applying import UNDER_WAY
 from cheops.reconcile.book import Book
 from cheops.reconcile.steps import steps
 from cheops.record.log import Conflict, overlap
-from cheops.record.operation import FINAL, Dot, Operation, Outcome, State
+from cheops.record.operation import FINAL, Dot, Operation, Outcome, State, Vector
 from cheops.record.resource import Summary
 
 WAITING = frozenset({State.PENDING, State.BEGUN})
@@ -277,6 +277,23 @@ def left(book: Book, peers: Mapping[str, PeerView]) -> list[Left]:
         for op in book.log.held
     ]
     return [*held, *(each for site in book.concerned() for each in left_at(book, site, peers))]
+
+
+def unheard(vector: Vector, here: str, known: Vector) -> list[Left]:
+    """What somebody else knows of, who asks, and this site doesn't yet."""
+    return [
+        Left(
+            site=here,
+            operation=name_of(Dot(author, n)),
+            state="unknown",
+            since=0.0,
+            why=f"{here} hasn't heard of it yet",
+            todo="",
+            ends=True,
+        )
+        for author, n in known.items()
+        if vector.get(author, 0) < n
+    ]
 
 
 def left_at(book: Book, site: str, peers: Mapping[str, PeerView]) -> Iterator[Left]:

@@ -10,14 +10,8 @@ from pydantic import BaseModel, Field
 
 from cheops.model import View
 from cheops.plan.placement import placement_of
-from cheops.reconcile.operating import (
-    ConflictsPage,
-    Converged,
-    OperationsPage,
-    Operator,
-    ResourcesPage,
-    Told,
-)
+from cheops.reconcile.listing import ConflictsPage, OperationsPage, ResourcesPage
+from cheops.reconcile.operating import Converged, Operator, Told
 from cheops.reconcile.showing import ResourceListed, ResourceShown
 
 PROBLEM: dict[int | str, dict[str, Any]] = {
@@ -63,7 +57,7 @@ def _reading(router: APIRouter, operator: Operator) -> None:
     @router.get("/resources")
     async def resources(after: After = "", limit: Limit = 100, service: str | None = None) -> ResourcesPage:
         """The replicated resources that this site holds."""
-        return await operator.resources(after=after, limit=limit, service=service)
+        return await operator.lists.resources(after=after, limit=limit, service=service)
 
     @router.get("/find")
     async def find(name: str) -> ResourceListed:
@@ -85,12 +79,12 @@ def _reading(router: APIRouter, operator: Operator) -> None:
         state: State = "pending", site: str | None = None, after: After = "", limit: Limit = 100
     ) -> OperationsPage:
         """Operations, by how far sites are with them, as this one knows: one entry for each site."""
-        return await operator.operations(state, site=site, after=after, limit=limit)
+        return await operator.lists.operations(state, site=site, after=after, limit=limit)
 
     @router.get("/conflicts")
     async def conflicts(after: After = "", limit: Limit = 100, settled: bool = False) -> ConflictsPage:
         """What was said on two sites at once, and isn't in force."""
-        return await operator.conflicts(after=after, limit=limit, settled=settled)
+        return await operator.lists.conflicts(after=after, limit=limit, settled=settled)
 
 
 def _commanding(router: APIRouter, operator: Operator, view: Callable[[], View]) -> None:

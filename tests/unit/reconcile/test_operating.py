@@ -107,7 +107,7 @@ def test_nothing_secret_is_shown() -> None:
                 "POST", "/notes", {"name": "sesame"}, X_Scope=TWO, Authorization="Bearer open"
             )
             shown = await operator(world, "Site1").show(answer.rid)
-            page = await operator(world, "Site1").operations("all")
+            page = await operator(world, "Site1").lists.operations("all")
             assert "open" not in repr(shown) + repr(page)
             assert "sesame" not in repr(shown.operations) + repr(page.operations[0].operation)
 
@@ -120,7 +120,7 @@ def test_a_site_that_holds_nothing_asks_a_holder() -> None:
             rid = await made(world, name="a")
             shown = await operator(world, "Site3").show(rid)
             assert (shown.resource.rid, shown.seen_from) == (rid, "Site1")
-            assert (await operator(world, "Site3").resources()).resources == []
+            assert (await operator(world, "Site3").lists.resources()).resources == []
             world.cut("Site1", "Site3")
             assert (await operator(world, "Site3").show(rid)).seen_from == "Site2"
             world.cut("Site2", "Site3")
@@ -336,7 +336,7 @@ def test_a_copy_is_kept_unless_it_is_said_otherwise() -> None:
         async with World("Site1", "Site2") as world:
             rid = await made(world, name="a")
             await operator(world, "Site2").place(rid, ["Site1"])
-            assert (await operator(world, "Site1").wait(rid, 60)).converged
+            assert (await operator(world, "Site2").wait(rid, 60)).converged
             assert len(world["Site2"].box.documents) == 1
             await fails(NothingToDo, operator(world, "Site1").place(rid, ["Site1"]))
             await fails(BadRequest, operator(world, "Site1").place(rid, []))
@@ -364,7 +364,7 @@ def test_what_lost_a_conflict_is_done_again() -> None:
         async with World("Site1", "Site2", "Site3") as world:
             rid, _ = await conflict(world)
             for site in ("Site1", "Site2"):
-                (found,) = (await operator(world, site).conflicts()).conflicts
+                (found,) = (await operator(world, site).lists.conflicts()).conflicts
                 assert (found.resource, found.loser_site, found.fields, found.settled) == (
                     rid,
                     "Site1",
@@ -376,8 +376,10 @@ def test_what_lost_a_conflict_is_done_again() -> None:
             await world.settled()
             for site in ("Site1", "Site2"):
                 assert [doc["name"] for doc in world[site].box.documents.values()] == ["one"]
-                assert (await operator(world, site).conflicts()).conflicts == []
-                assert [c.settled for c in (await operator(world, site).conflicts(settled=True)).conflicts] == [True]
+                assert (await operator(world, site).lists.conflicts()).conflicts == []
+                assert [c.settled for c in (await operator(world, site).lists.conflicts(settled=True)).conflicts] == [
+                    True
+                ]
             assert (await last(world, rid)).again == found.loser
             await fails(NothingToDo, operator(world, "Site1").apply(rid, found.winner))
 
@@ -399,7 +401,7 @@ def test_it_is_done_with_the_site_s_own_credentials_since_it_was_accepted_once()
                 await asyncio.sleep(1)
             world.heal()
             await world.settled()
-            (found,) = (await operator(world, "Site1").conflicts()).conflicts
+            (found,) = (await operator(world, "Site1").lists.conflicts()).conflicts
             await operator(world, "Site1").apply(answer.rid, found.loser)
             await world.settled()
             for site in ("Site1", "Site2"):
@@ -417,7 +419,7 @@ def test_a_change_that_lost_against_a_deletion_can_t_be_done_again() -> None:
             await world["Site2"].ask("DELETE", f"/notes/{rid}", Prefer="wait=1")
             world.heal()
             await world.settled()
-            (found,) = (await operator(world, "Site1").conflicts()).conflicts
+            (found,) = (await operator(world, "Site1").lists.conflicts()).conflicts
             assert (found.winner_kind, found.loser_kind) == ("delete", "merge")
             await fails(NotThere, operator(world, "Site1").apply(rid, found.loser))
 
@@ -446,7 +448,7 @@ def test_operations_in_pages_by_state_and_site() -> None:
     async def story() -> None:
         async with World("Site1", "Site2") as world:
             rid, op = await refused_change(world)
-            mine = operator(world, "Site1")
+            mine = operator(world, "Site1").lists
             (failed,) = (await mine.operations("failed")).operations
             assert (failed.resource.rid, failed.operation.operation, failed.outcome.site) == (rid, op, "Site2")
             assert failed.outcome.status == 409
@@ -472,11 +474,11 @@ def test_resources_in_pages() -> None:
         async with World("Site1", "Site2") as world:
             rids = [await made(world, n=n) for n in range(5)]
             await world["Site1"].ask("DELETE", f"/notes/{rids[0]}")
-            first = await operator(world, "Site2").resources(limit=3)
-            rest = await operator(world, "Site2").resources(limit=3, after=first.next)
+            first = await operator(world, "Site2").lists.resources(limit=3)
+            rest = await operator(world, "Site2").lists.resources(limit=3, after=first.next)
             assert sorted(rids[1:]) == [each.rid for each in (*first.resources, *rest.resources)]
             assert rest.next == ""
-            assert (await operator(world, "Site2").resources(service="other")).resources == []
+            assert (await operator(world, "Site2").lists.resources(service="other")).resources == []
 
     run(story())
 
@@ -486,10 +488,17 @@ def test_no_holder_can_be_asked() -> None:
         async with World("Site1", "Site2", "Site3") as world:
             rid = await made(world, name="a")
             await operator(world, "Site1").place(rid, ["Site3"])
+            assert (await operator(world, "Site1").wait(rid, 60)).converged
             await world.settled()
+            for site in ("Site1", "Site2"):
+                assert (await operator(world, site).lists.operations("pending")).operations == []
+                counts = await world[site].store.counts()
+                assert {state.value for _, state in counts} <= {"done", "skipped"}, "nobody waits for what isn't told"
             world.cut("Site1", "Site3")
-            error = await fails(HolderUnreachable, operator(world, "Site1").show(rid))
+            error = await fails(HolderUnreachable, operator(world, "Site1").wait(rid, 5))
             assert "Site3" in error.detail
+            await fails(HolderUnreachable, operator(world, "Site1").place(rid, ["Site1"]))
+            assert (await operator(world, "Site1").show(rid)).seen_from == "Site1"
 
     run(story())
 
