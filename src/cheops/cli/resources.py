@@ -99,8 +99,8 @@ def wait(resource: str, converged: bool, timeout: float, as_json: bool, admin: A
 
 
 def _left(rid: str, left: list[dict[str, Any]], timeout: float, stuck: bool) -> list[str]:
-    why = "waiting doesn't help" if stuck else f"still isn't after {timeout:g} s"
-    lines = [f"{rid} isn't equal on all sites; {why}:" if stuck else f"{rid} {why} equal on all sites:"]
+    when = ", and waiting doesn't help" if stuck else f" after {timeout:g} s"
+    lines = [f"{rid} isn't equal on all sites{when}:"]
     for each in left:
         lines.append(
             f"  {each['operation']} at {each['site']}, {each['state']} for {ago(each['since'])}: {each['why']}"

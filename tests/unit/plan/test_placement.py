@@ -12,7 +12,7 @@ from values import SHOP, site_of, view_of
     [
         ("{catalog: Site1 & Site3}", ("Site1", "Site3")),
         ("{Kinto: Site3}", ("Site3",)),
-        ("Site2 & Site1 & Site2", ("Site2", "Site1")),
+        ("Site2 & Site1", ("Site2", "Site1")),
         ("Site1", ("Site1",)),
     ],
 )
