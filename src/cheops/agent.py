@@ -24,6 +24,7 @@ import structlog
 import uvicorn
 
 from cheops.config import Site, read_site
+from cheops.credentials.site import SiteCredentials
 from cheops.errors import BadSettings, CheopsError
 from cheops.execute import Patience
 from cheops.intercept.door import Door
@@ -75,6 +76,8 @@ class Agent:
             loop.add_signal_handler(number, self._stop.set)
         async with contextlib.AsyncExitStack() as stack:
             stack.enter_context(_alone(self._site.run / "agent.lock", self._site.name))
+            credentials = SiteCredentials(self._site, time.monotonic, os.environ)
+            self._credentials = await stack.enter_async_context(credentials)
             kept = KeptFiles(self._site.data / "kept", time.time)
             transport = await stack.enter_async_context(HttpTransport(self._site.name, self._site.run / "egress.sock"))
             rolls = RollFile(self._site.data / "sites.json", partial(secrets.token_hex, 8))
@@ -82,7 +85,7 @@ class Agent:
             self._site = self._members.site()
             self._envoy = Envoy(self._site, find_envoy())
             self._replicating = await stack.enter_async_context(
-                replicating(self._site, _view(self._site), transport, self._members.beating)
+                replicating(self._site, _view(self._site), transport, credentials, self._members.beating)
             )
             metrics, replicas = Metrics(self._now()), Replicas(self._site.name, time.time)
             metrics.add(replicas)
@@ -242,6 +245,7 @@ class Agent:
     async def _change_to(self, site: Site) -> None:
         await self._envoy.apply(site)
         self._site, self._complaint = site, ""
+        self._credentials.change(site)
         self._pipeline = replace(
             self._pipeline,
             application=site.application,

@@ -23,7 +23,7 @@ from pydantic import (
 
 from cheops.applications import Application, Service, find_application, read_application
 from cheops.applications.description import OneSpelling, ServiceName
-from cheops.credentials import Provider
+from cheops.credential_settings import Keystone, ServiceCredentials
 from cheops.documents import Document, Misplaced, mistake_in, read_document
 from cheops.errors import BadSettings
 
@@ -216,10 +216,10 @@ class Settings(Document):
     services: Annotated[dict[ServiceName, Front], OneSpelling] = Field(min_length=1)
     peers: dict[SiteName, Peer] = {}
     otherwise: Otherwise = Otherwise()
+    credentials: dict[ServiceName, ServiceCredentials] = {}
     traces: Traces | None = None
     envoy: Envoy = Envoy()
     store: Store = Store()
-    credentials: Annotated[dict[ServiceName, Provider], OneSpelling] = {}
 
     @model_validator(mode="after")
     def _sites_are_clear(self) -> "Settings":
@@ -252,6 +252,18 @@ class Settings(Document):
                 if field in front.model_fields_set:
                     what = f"this stands in the description, {self.application}; take it out here"
                     raise Misplaced(what, "services", name, field)
+        return self
+
+    @model_validator(mode="after")
+    def _credentials_are_clear(self) -> "Settings":
+        for name, wanted in self.credentials.items():
+            if name not in self.services:
+                raise Misplaced(
+                    f"the site runs no such service; it runs: {', '.join(self.services)}", "credentials", name
+                )
+            if isinstance(wanted, Keystone) and not wanted.auth_url and wanted.identity not in self.services:
+                what = f"auth_url is needed, since the site runs no '{wanted.identity}' itself"
+                raise Misplaced(what, "credentials", name)
         return self
 
     def by_convention(self) -> Application:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args, get_origin
 
 import yaml
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, SecretStr, ValidationError
 
 from cheops.errors import BadSettings
 
@@ -17,7 +17,7 @@ from cheops.errors import BadSettings
 class Document(BaseModel):
     """The base of every model of a file: frozen, and unknown fields are mistakes."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
 
 Model = TypeVar("Model", bound="Document")
@@ -97,7 +97,8 @@ def _sentence(name: str, root: yaml.Node | None, model: type[Document], mistake:
         case _:
             what = mistake["msg"].removeprefix("Value error, ")
             given = mistake.get("input")
-            what += f" (it is {given!r})" if known and isinstance(given, str | int | float | bool) else ""
+            shown = known and isinstance(given, str | int | float | bool) and not _has_secrets(model, full_path)
+            what += f" (it is {given!r})" if shown else ""
     return f"{name}:{line}: {field}: {what}"
 
 
@@ -135,13 +136,24 @@ def _without_tags(node: yaml.Node | None, path: list[Any]) -> list[Any]:
 
 def _fields_at(model: type[BaseModel], path: list[Any]) -> list[str]:
     """The names of the fields of the model that stands at `path` inside `model`."""
-    models = [model]
+    return list(_models_at(model, path)[0].model_fields)
+
+
+def _has_secrets(model: type[BaseModel], path: list[Any]) -> bool:
+    """Whether a secret may stand at `path`, or be meant to."""
+    fields = (field for one in _models_at(model, path) for field in one.model_fields.values())
+    return any(SecretStr in (field.annotation, *get_args(field.annotation)) for field in fields)
+
+
+def _models_at(model: type[BaseModel], path: list[Any]) -> list[type[BaseModel]]:
+    """The models that may stand at `path` inside `model`; of a field that is none, the one that has it."""
+    models: list[type[BaseModel]] = [model]
     for part in path:
         inside = [
             each for one in models if part in one.model_fields for each in _inside(one.model_fields[part].annotation)
         ]
         models = inside or [one for one in models if part in _tags(one)] or models
-    return list(models[0].model_fields)
+    return models
 
 
 def _tags(model: type[BaseModel]) -> set[Any]:

@@ -11,11 +11,10 @@ import structlog
 
 from cheops.carry import carry
 from cheops.config import Site
-from cheops.credentials import SiteCredentials
 from cheops.errors import CheopsError
 from cheops.model import Request, Resolved, View
 from cheops.observe.replicas import Replicas
-from cheops.ports import LogStore, Peers, Transport
+from cheops.ports import Credentials, LogStore, Peers, Transport
 from cheops.reconcile.applying import Settings
 from cheops.reconcile.assembly import Ground, Reconciling
 from cheops.replicate import Replication
@@ -30,15 +29,22 @@ LOOK_SECONDS = 1.0
 class Replicating:
     """Keeps the replicated resources of a site. `manages` is told the services that have some here."""
 
-    def __init__(self, site: Site, view: View, store: LogStore, transport: Transport, peers: Peers) -> None:
+    def __init__(
+        self,
+        site: Site,
+        view: View,
+        store: LogStore,
+        transport: Transport,
+        credentials: Credentials,
+        peers: Peers,
+    ) -> None:
         self._site, self._view, self._store = site, view, store
-        self.credentials = SiteCredentials(site.settings.credentials, site.folder, time.time)
         ground = Ground(
             here=site.name,
             store=store,
             blobs=BlobFiles(site.data / "bodies"),
             transport=transport,
-            credentials=self.credentials,
+            credentials=credentials,
             peers=peers,
             now=time.time,
             drawn=random.random,
@@ -72,7 +78,6 @@ class Replicating:
     def change_to(self, site: Site, view: View) -> None:
         """Other settings are in force."""
         self._site, self._view = site, view
-        self.credentials.providers = site.settings.credentials
         self.parts.applier.settings = self._settings()
         self.requests.managed = site.managed
 
@@ -123,9 +128,11 @@ class Replicating:
 
 
 @asynccontextmanager
-async def replicating(site: Site, view: View, transport: Transport, peers: Peers) -> AsyncIterator[Replicating]:
+async def replicating(
+    site: Site, view: View, transport: Transport, credentials: Credentials, peers: Peers
+) -> AsyncIterator[Replicating]:
     """Opens the store of a site. Raises StoreFailed, StoreTooNew."""
     async with open_log(site.store_url, name=lambda: secrets.token_hex(4), now=time.time) as store:
-        parts = Replicating(site, view, store, transport, peers)
+        parts = Replicating(site, view, store, transport, credentials, peers)
         await parts.parts.open()
         yield parts

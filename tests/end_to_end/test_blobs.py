@@ -4,7 +4,7 @@ import asyncio
 import hashlib
 import os
 from collections.abc import AsyncGenerator, Callable
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from functools import partial
 from pathlib import Path
 
@@ -16,6 +16,7 @@ from cheops.ports import BLOBS
 from cheops.record.operation import Body
 from cheops.stores.blobs import BlobFiles
 from cheops.transports.http import HttpTransport
+from end_to_end.asking import wait_for
 from end_to_end.raw import raw_app
 
 SIZE, HALF_WAY = 64 << 20, 20 << 20  # what is on its way in all buffers is far less than the rest
@@ -35,6 +36,15 @@ def body(lab: Lab) -> Body:
     return Body(sha256=sha256, size=SIZE)
 
 
+def is_open(path: Path) -> bool:
+    """Whether any process that we may look at has this file open."""
+    for descriptor in Path("/proc").glob("[0-9]*/fd/*"):
+        with suppress(OSError):
+            if descriptor.readlink() == path:
+                return True
+    return False
+
+
 def transport_of(lab: Lab, site: str) -> HttpTransport:
     return HttpTransport(site, lab.site(site).data / "run" / "egress.sock")
 
@@ -44,6 +54,7 @@ class Source:
 
     def __init__(self, lab: Lab, transport: HttpTransport, sha256: str) -> None:
         self._lab, self._cut = lab, False
+        self._given = lab.site("Site2").data / "blobs" / sha256
         self._fetch = partial(transport.fetch, BLOBS + sha256, site="Site2")
         self.offsets: list[int] = []
 
@@ -56,6 +67,7 @@ class Source:
                 come += len(chunk)
                 if come > HALF_WAY and not self._cut:
                     self._cut = True
+                    assert is_open(self._given)
                     await asyncio.to_thread(self._lab.cut, "Site1", "Site2")
 
 
@@ -76,6 +88,8 @@ def test_a_fetch_goes_on_once_a_cut_link_is_healed(lab: Lab, body: Body, tmp_pat
             with pytest.raises(SiteUnreachable):
                 await blobs.fetch(body, source)
             assert not blobs.has(body.sha256)
+            given = lab.site("Site2").data / "blobs" / body.sha256
+            await asyncio.to_thread(wait_for, lambda: not is_open(given), "Site2 gives up what nobody reads")
             await asyncio.to_thread(lab.heal)
             await asyncio.wait_for(fetched(blobs, body, source), 60)
         assert source.offsets[0] == 0

@@ -1,11 +1,13 @@
 """site.yaml: what it may say, and what is said of a mistake in it."""
 
+import traceback
 from pathlib import Path
 
 import pytest
 import yaml
 
 from cheops.config import Address, Front, Site, parse_address, parse_collector, read_site
+from cheops.credential_settings import SERVICE_ACCOUNT, KubernetesServiceAccount
 from cheops.errors import BadSettings
 
 GOOD = """\
@@ -265,3 +267,45 @@ def test_what_is_no_collector(tmp_path: Path, endpoint: str) -> None:
 @pytest.mark.parametrize("sample", ["0", "-0.1", "1.01", "all"])
 def test_a_share_of_the_traces_is_more_than_none_and_at_most_all(tmp_path: Path, sample: str) -> None:
     assert "traces.sample" in told(tmp_path, f'{GOOD}traces: {{endpoint: "http://a", sample: {sample}}}\n')
+
+
+CREDENTIALS = GOOD + "credentials:\n  catalog:\n"
+LINE = CREDENTIALS.count("\n") + 1
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("{kind: header}", "value_file, value_env or value says the value; there must be one of them"),
+        ("{kind: header, value: s3cret, value_env: X}", "value: value_file, value_env or value says the value"),
+        ("{kind: header, value: 5123456}", "value: Input should be a valid string"),
+        ("{kind: header, value: true}", "value: Input should be a valid string"),
+        ("{kind: header, valeu: s3cret}", "'valeu' isn't a setting here; did you mean 'value'?"),
+        ("{kind: header, value_env: s3cret-5123456}", "value_env: String should match pattern"),
+        ("s3cret", "catalog: Input should be"),
+        ("{kind: password}", "does not match any of the expected tags"),
+        ("{kind: keystone-password, username: u, project: p, password: 5123456}", "should be a valid string"),
+        ("{kind: keystone-password, username: u, project: p, password: s3cret}", "auth_url is needed, since the site"),
+        ("{kind: keystone-application-credential, id: '', secret: s3cret}", "id: String should have at least 1"),
+        ("{kind: keystone-application-credential, id: i, auth_url: 'http://u:s3cret@h/v3'}", "auth_url: String should"),
+    ],
+)
+def test_mistakes_in_credentials_show_no_secret(tmp_path: Path, text: str, sentence: str) -> None:
+    with pytest.raises(BadSettings) as caught:
+        read(tmp_path, CREDENTIALS.removesuffix("\n") + " " + text + "\n")
+    shown = "".join(traceback.format_exception(caught.value))
+    assert sentence in shown
+    assert str(tmp_path / "site.yaml") + f":{LINE - 1}: credentials.catalog" in caught.value.detail
+    assert "s3cret" not in shown
+    assert "5123456" not in shown
+
+
+def test_credentials_for_a_service_that_is_not_here(tmp_path: Path) -> None:
+    text = GOOD + "credentials: {catalogue: {kind: header, value: s3cret}}\n"
+    assert "the site runs no such service; it runs: catalog, orders" in told(tmp_path, text)
+
+
+def test_the_service_account_is_where_kubernetes_puts_it(tmp_path: Path) -> None:
+    site = read(tmp_path, CREDENTIALS + "    kind: kubernetes-service-account\n")
+    assert site.settings.credentials["catalog"] == KubernetesServiceAccount(kind="kubernetes-service-account")
+    assert site.file(SERVICE_ACCOUNT) == Path("/var/run/secrets/kubernetes.io/serviceaccount/token")

@@ -286,7 +286,7 @@ class Operator:
             except SiteUnreachable as error:
                 failures.append(error.detail)
             except Refused as error:
-                if error.members["code_there"] != NotThere.code:
+                if error.members.get("code_there", NotThere.code) != NotThere.code:
                     raise
                 failures.append(error.detail)  # it is to hold it, and hasn't heard of it yet
         if command.what == "show" and await self._ledger.book(found.rid):

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Coroutine
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -22,6 +23,8 @@ from cheops.errors import (
 from cheops.model import Reply, Request
 from cheops.reconcile.operating import Operator
 from cheops.reconcile.showing import OperationShown, ResourceShown
+from cheops.record.operation import Dot, Kind, Operation, Outcome, from_json, to_json
+from cheops.record.stamp import Stamp
 from replicated import World
 
 TWO = "{notes: Site1 & Site2}"
@@ -510,3 +513,16 @@ def test_a_command_that_can_t_be_understood(wire: bytes) -> None:
             await fails(BadMessage, operator(world, "Site1").commanded(wire))
 
     run(story())
+
+
+def test_what_agents_of_the_version_before_say_is_understood() -> None:
+    """Neither `since` nor `again` is there."""
+    dot = Dot("Site1.0a", 3)
+    op = Operation(rid="r", author="Site1.0a", n=4, stamp=Stamp(1, 2), kind=Kind.MERGE, again=dot)
+    outcome = Outcome(rid="r", dot=dot, site="Site2", at=2.0, since=1.0)
+    for item in (op, outcome):
+        assert from_json(to_json(item)) == item
+    told = to_json(outcome)
+    del told["outcome"]["since"]
+    assert from_json(told) == replace(outcome, since=0.0)
+    assert "again" not in to_json(replace(op, again=None))["operation"]

@@ -48,12 +48,12 @@ async def broken_off(content: bytes) -> AsyncGenerator[bytes, None]:
 
 
 class Peer:
-    """Gives `content` to whoever fetches it, but breaks off before the byte `until`. Keeps the offsets."""
+    """Gives `content` to whoever fetches it, but breaks off before the byte `until`. Counts what it gave."""
 
     def __init__(self, content: bytes, until: int | None = None) -> None:
         self.content, self.until = content, until
         self.offsets: list[int] = []
-        self.open = 0
+        self.open = self.given = 0
 
     async def __call__(self, offset: int) -> AsyncGenerator[bytes, None]:
         self.offsets.append(offset)
@@ -62,6 +62,7 @@ class Peer:
         try:
             async for chunk in chunks(given) if self.until is None else broken_off(given):
                 yield chunk
+                self.given += len(chunk)
                 await asyncio.sleep(0)
         finally:
             self.open -= 1
@@ -195,6 +196,16 @@ def test_what_comes_damaged_is_thrown_away(blobs: Blobs, given: bytes) -> None:
         assert (blobs.has(named(LARGE).sha256), damaged.open) == (False, 0)
         await blobs.fetch(named(LARGE), sound)
         assert (await all_of(blobs, named(LARGE).sha256), sound.offsets) == (LARGE, [0])
+
+    run(story)
+
+
+def test_a_peer_that_gives_far_too_much_is_not_listened_to(blobs: Blobs) -> None:
+    async def story() -> None:
+        endless = Peer(LARGE * 20)
+        with pytest.raises(BlobDamaged):
+            await blobs.fetch(named(LARGE), endless)
+        assert (endless.given < 2 * len(LARGE), endless.open) == (True, 0)
 
     run(story)
 

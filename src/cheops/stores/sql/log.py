@@ -69,8 +69,11 @@ class SqlLog:
             with self._engine.begin() as connection:
                 migrate(connection)
                 self.store, self.born = _named(connection, name, now)
-        except SQLAlchemyError as error:
-            raise _failed("opened", error) from error
+        except BaseException as error:
+            self._engine.dispose()
+            if isinstance(error, SQLAlchemyError):
+                raise _failed("opened", error) from error
+            raise
         self._readers = ThreadPoolExecutor(READERS, thread_name_prefix="log")
         self._writer = threading.Thread(target=self._write_all, name="log writer", daemon=True)
         self._writer.start()
