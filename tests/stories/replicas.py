@@ -126,10 +126,10 @@ class Telling:
 
     async def _conflicts(self, site: str, rid: str) -> None:
         book = await self._book(site, rid)
-        ops = {op.dot: op for op in book.log.operations}
+        ops = book.log.operations
         for conflict in book.log.conflicts:
             winner, loser = ops[conflict.winner], ops[conflict.loser]
-            fields = ", ".join(conflict.fields)
+            fields = conflict.fields if isinstance(conflict.fields, str) else ", ".join(sorted(conflict.fields))
             self._told.append(
                 f"{winner.kind.value} of {winner.site} wins over {loser.kind.value} of {loser.site}: {fields}"
             )

@@ -85,7 +85,7 @@ class Applier:
         op = step.operation
         item = item_of(book.summary, self.settings.application)
         if step.leaves:
-            secret = any(other.request.secret for other in book.log.operations if other.request)
+            secret = any(other.request.secret for other in book.log.operations.values() if other.request)
             return Recorded(method="DELETE", target=item, secret=secret)
         assert op.request, "whatever is executed has a request"
         if step.as_replacement:

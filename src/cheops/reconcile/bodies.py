@@ -41,7 +41,7 @@ class Bodies:
     async def tidy(self, book: Book) -> None:
         """Forgets the bodies and operations that nobody needs any more."""
         store = self._ledger.store
-        for op in book.log.operations:
+        for op in book.log.operations.values():
             body = op.request.body if op.request else None
             if body and body.sha256 and self._blobs.has(body.sha256) and self._through(book, op):
                 await store.release_blob(book.rid, op.dot)

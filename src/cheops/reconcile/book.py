@@ -38,14 +38,14 @@ class Book:
         """The sites that are told of it: the holders, and those that are to leave but haven't reported."""
         leaving = {
             site: None
-            for op in self.log.operations
+            for op in self.log.operations.values()
             for site in op.placement
             if site not in self.holders and not self._has_left(site)
         }
         return (*self.holders, *leaving)
 
     def _has_left(self, site: str) -> bool:
-        places = [op for op in self.log.operations if op.kind is Kind.PLACE and site not in op.placement]
+        places = [op for op in self.log.operations.values() if op.kind is Kind.PLACE and site not in op.placement]
         reported = [self.outcome(op.dot, site) for op in places]
         return any(outcome and outcome.state in FINAL for outcome in reported)
 
@@ -86,21 +86,7 @@ def book_of(dossier: Dossier) -> Book:
 
 def summary_of(rid: str, log: Log, before: Summary | None) -> Summary:
     """How the resource is listed once its log is this one."""
-    birth = log.birth
-    if birth is None:
-        return before or Summary(rid=rid, service="", type="", collection="")
-    return Summary(
-        rid=rid,
-        service=birth.service,
-        type=birth.type,
-        collection=birth.collection,
-        chosen=birth.chosen,
-        name=birth.name,
-        parent=birth.parent,
-        placement=log.placement,
-        refers=tuple(sorted({other for op in log.effective for other in op.refers})),
-        gone=log.gone,
-    )
+    return before if before and log.birth is None else log.summary(rid)
 
 
 def unreported(op: Operation, sites: Collection[str]) -> tuple[Outcome, ...]:

@@ -300,8 +300,10 @@ class Ledger:
 
     async def prune(self, book: Book) -> None:
         """Forgets what every holder has reported and nobody needs to know any more."""
-        every = {dot: dict(sites) for dot, sites in book.outcomes.items()}
-        found = prunable(book.log, every, book.concerned())
+        reported = [outcome for sites in book.outcomes.values() for outcome in sites.values()]
+        loses = {conflict.loser for conflict in book.log.conflicts}
+        done = prunable(book.log, reported, book.concerned()).dots
+        found = [dot for dot in done if dot not in loses and book.log.operations[dot].request]
         if not found:
             return
         async with self._locked([book.rid]):
@@ -333,7 +335,9 @@ class Ledger:
         return any(op.stamp.ms < born and op.author != self.author and self._held(book, op) for op in operations)
 
     def _held(self, book: Book, op: Operation) -> bool:
-        places = [place for place in book.log.operations if place.placement and (place == op or op.knew(place))]
+        places = [
+            place for place in book.log.operations.values() if place.placement and (place == op or op.knew(place))
+        ]
         return any(self.here in place.placement for place in places)
 
     def _watch_clocks(self, operations: Sequence[Operation]) -> None:
