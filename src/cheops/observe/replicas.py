@@ -43,7 +43,7 @@ class Replicas(Collector):
         for dot in dict.fromkeys(o.dot for o in outcomes if o.state in FINAL and self._is_own(o.dot)):
             if (book.rid, dot) not in self._seen and _is_everywhere(book, dot):
                 self._seen[book.rid, dot] = None
-                stamp = next(op.stamp for op in book.log.operations if op.dot == dot)
+                stamp = book.log.operations[dot].stamp
                 self._seconds.observe(max(self._now() - stamp.ms / 1000, 0.0))
         while len(self._seen) > MOST_COUNTED:
             self._seen.popitem(last=False)
@@ -84,8 +84,8 @@ class Replicas(Collector):
 
 def _is_everywhere(book: Book, dot: Dot) -> bool:
     """Whether every holder is through with it; one that became a holder later isn't waited for, nor measured."""
-    op = next((op for op in book.log.operations if op.dot == dot), None)
-    if op is None or any(other.kind is Kind.PLACE and other.knew(op) for other in book.log.operations):
+    op = book.log.operations.get(dot)
+    if op is None or any(other.kind is Kind.PLACE and other.knew(op) for other in book.log.operations.values()):
         return False
     outcomes = [book.outcome(dot, site) for site in book.holders]
     return all(outcome and outcome.state in FINAL and outcome.code != "under-way" for outcome in outcomes)

@@ -64,10 +64,8 @@ def dot_of(text: str) -> Dot:
 
 def operation_of(book: Book, text: str) -> Operation:
     """The operation of this name. Raises BadRequest, NotThere."""
-    dot = dot_of(text)
-    for op in book.log.operations:
-        if op.dot == dot:
-            return op
+    if op := book.log.operations.get(dot_of(text)):
+        return op
     raise NotThere(
         f"{book.rid} has no operation {text}", hint=f"Its operations are listed by: cheops resource show {book.rid}"
     )

@@ -102,7 +102,7 @@ class Lists:
     async def _at_site(self, outcome: Outcome) -> AtSite | None:
         """What is told of an outcome; nothing of what isn't in force any more and has nobody waiting for it."""
         book = await self._ledger.book(outcome.rid)
-        op = next((op for op in book.log.operations if op.dot == outcome.dot), None) if book else None
+        op = book.log.operations.get(outcome.dot) if book else None
         if book is None or op is None or self._ledger.here not in book.concerned():
             return None
         if op.dot in book.log.superseded and outcome.state in FAILED:

@@ -10,8 +10,9 @@ from cheops.model import PeerState, PeerView
 from cheops.reconcile.applying import UNDER_WAY
 from cheops.reconcile.book import Book
 from cheops.reconcile.steps import steps
-from cheops.record.log import Conflict, overlap
-from cheops.record.operation import FINAL, Dot, Operation, Outcome, State, Vector
+from cheops.record.conflicts import Conflict
+from cheops.record.operation import FINAL, Dot, Kind, Operation, Outcome, State, Vector
+from cheops.record.paths import common
 from cheops.record.resource import Summary
 
 WAITING = frozenset({State.PENDING, State.BEGUN})
@@ -177,7 +178,7 @@ def resource_shown(book: Book, here: str, peers: Mapping[str, PeerView]) -> Reso
 
 
 def operation_shown(book: Book, op: Operation, peers: Mapping[str, PeerView]) -> OperationShown:
-    void = book.log.superseded.get(op.dot)
+    void = None if op.dot in book.log.withdrawn else book.log.superseded.get(op.dot)
     sites = dict.fromkeys((*book.concerned(), *book.outcomes.get(op.dot, {})))
     known = [outcome for site in sites if (outcome := book.outcome(op.dot, site))]
     return OperationShown(
@@ -331,14 +332,14 @@ def _never(book: Book, site: str, outcome: Outcome) -> bool:
 
 def conflicts_shown(book: Book) -> Iterator[ConflictShown]:
     """All conflicts of a resource."""
-    known = {op.dot: op for op in book.log.operations}
+    known = book.log.operations
     for conflict in book.log.conflicts:
         winner, loser = known[conflict.winner], known[conflict.loser]
         yield ConflictShown(
             resource=book.rid,
             winner=name_of(winner.dot),
             loser=name_of(loser.dot),
-            fields=list(conflict.fields),
+            fields=["all"] if conflict.fields == "all" else sorted(conflict.fields),
             settled=_is_settled(book, conflict, known),
             winner_site=winner.site,
             loser_site=loser.site,
@@ -352,7 +353,15 @@ def conflicts_shown(book: Book) -> Iterator[ConflictShown]:
 def _is_settled(book: Book, conflict: Conflict, known: Mapping[Dot, Operation]) -> bool:
     winner, loser = known[conflict.winner], known[conflict.loser]
     return any(
-        op.again == loser.dot or (op.knew(winner) and op.knew(loser) and overlap(op, loser))
-        for op in book.log.order
-        if op.dot not in book.log.withdrawn
+        op.again == loser.dot or (op.knew(winner) and op.knew(loser) and _says_anew(op, loser, conflict))
+        for op in book.log.standing
     )
+
+
+def _says_anew(op: Operation, loser: Operation, conflict: Conflict) -> bool:
+    """Whether an operation writes what a conflict was about, or ends it all."""
+    if op.kind not in (Kind.REPLACE, Kind.MERGE):
+        return op.kind is Kind.DELETE
+    if op.facet != loser.facet or op.kind is Kind.REPLACE or op.touches is None:
+        return op.facet == loser.facet
+    return conflict.fields != "all" and bool(common(op.touches, conflict.fields))
