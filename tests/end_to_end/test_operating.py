@@ -11,7 +11,6 @@ import pytest
 
 from cheops.lab.lab import Lab
 from end_to_end.asking import ask, wait_for
-from end_to_end.raw import admin
 from end_to_end.test_replication import AUTHORIZATION, RECORDS, SECRET, at_backend, call, make
 
 
@@ -35,9 +34,15 @@ def cheops(lab: Lab, site: str, *arguments: str, status: int = 0) -> str:
     return done.stdout + done.stderr
 
 
+def pending(lab: Lab, rid: str, site: str) -> list[str]:
+    """The operations on a resource that wait at a site, as Site1 knows it."""
+    found = json.loads(cheops(lab, "Site1", "operations", "--pending", "--on", site, "--json"))["operations"]
+    return [each["operation"]["operation"] for each in found if each["resource"]["rid"] == rid]
+
+
 def test_a_resource_is_seen_and_moves(lab: Lab) -> None:
-    made = make(lab, "moving", price=1)
-    rid = made.headers["cheops-resource"]
+    """Site3 has no credentials of its own, so it can't be filled: that is told, with what to do, and settled."""
+    rid = make(lab, "moving", price=1).headers["cheops-resource"]
     assert rid in cheops(lab, "Site1", "resources")
     shown = cheops(lab, "Site3", "resource", "show", "moving")
     assert shown.startswith(f"{rid}  catalog/")
@@ -46,29 +51,33 @@ def test_a_resource_is_seen_and_moves(lab: Lab) -> None:
     assert AUTHORIZATION not in shown
     assert "moves it" in cheops(lab, "Site2", "resource", "scope", rid, "{catalog: Site1 & Site2 & Site3}")
     said = cheops(lab, "Site2", "wait", rid, "--converged", "--timeout", "3", status=1)
-    assert "needs-credentials" in json.dumps(admin(lab, "Site2", "/operations?state=pending"))
-    assert "site.yaml has none" in said
+    assert "site.yaml has none for 'catalog'" in said
     assert "Give the site credentials" in cheops(lab, "Site1", "operations", "--pending", "--on", "Site3")
+    creation = wait_for(lambda: pending(lab, rid, "Site3"), "Site1 knows that Site3 waits", 10)[0]
+    assert "is dropped at Site3" in cheops(lab, "Site1", "drop", rid, creation, "--on", "Site3")
+    dropped = "Site3: dropped: dropped by command"
+    wait_for(lambda: dropped in cheops(lab, "Site1", "resource", "show", rid), "Site1 hears of it", 10)
     assert "moves it" in cheops(lab, "Site2", "resource", "scope", rid, "{catalog: Site1}")
-    assert "is equal" in cheops(lab, "Site2", "wait", rid, "--converged")
+    assert "are through with" in cheops(lab, "Site2", "wait", rid, "--converged")
+    assert at_backend(lab, "Site3", f"{RECORDS}/moving") is None
+    assert at_backend(lab, "Site2", f"{RECORDS}/moving") is not None, "it keeps its copy"
 
 
-def test_a_conflict_is_listed_and_what_is_refused_dropped(lab: Lab) -> None:
-    made = make(lab, "twice", price=1)
-    rid = made.headers["cheops-resource"]
+def test_a_conflict_is_listed_and_done_again(lab: Lab) -> None:
+    rid = make(lab, "twice", price=1).headers["cheops-resource"]
     lab.cut("Site1", "Site2")
     for site, price in (("Site1", 2), ("Site2", 3)):
         patched = call(lab, site, "PATCH", f"{RECORDS}/twice", {"price": price}, Prefer="wait=1")
         assert patched.status == 200, patched.body
     lab.heal()
-    listed = wait_for(lambda: rid in cheops(lab, "Site1", "conflicts") and cheops(lab, "Site1", "conflicts"), "it", 30)
-    assert "data.price" in listed or "price" in listed
-    waiting = cheops(lab, "Site1", "operations", "--json")
-    for each in json.loads(waiting)["operations"]:
-        if each["resource"]["rid"] == rid:
-            name, site = each["operation"]["operation"], each["outcome"]["site"]
-            assert "dropped" in cheops(lab, "Site3", "drop", rid, name, "--on", site)
-    assert at_backend(lab, "Site1", f"{RECORDS}/twice") is not None
+    wait_for(lambda: rid in cheops(lab, "Site1", "conflicts"), "a conflict", 30)
+    found = json.loads(cheops(lab, "Site1", "conflicts", "--json"))["conflicts"]
+    (conflict,) = [each for each in found if each["resource"] == rid]
+    assert "price" in " ".join(conflict["fields"])
+    assert "does it again" in cheops(lab, "Site3", "conflict", "apply", rid, conflict["loser"])
+    said = cheops(lab, "Site1", "wait", rid, "--converged", "--timeout", "2", status=1)
+    assert "site.yaml has none for 'catalog'" in said
+    assert rid not in cheops(lab, "Site1", "conflicts")
 
 
 def test_metrics(lab: Lab) -> None:

@@ -1,4 +1,4 @@
-"""`cheops resources`, `resource show`, `resource scope`, `wait`: replicated resources, and whether they are equal."""
+"""`cheops resources`, `resource show`, `resource scope`, `wait`: replicated resources, and what is left to be done."""
 
 import json
 import re
@@ -72,7 +72,7 @@ def scope(resource: str, scope: str, leave: str, admin: Admin) -> None:
 
 @click.command()
 @click.argument("resource")
-@click.option("--converged", is_flag=True, required=True, help="Until all sites that hold it are equal.")
+@click.option("--converged", is_flag=True, required=True, help="Until all sites that hold it are through with it.")
 @click.option("--timeout", type=click.FloatRange(min=0), default=60.0, show_default=True, metavar="SECONDS")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 @at_a_site
@@ -92,7 +92,7 @@ def wait(resource: str, converged: bool, timeout: float, as_json: bool, admin: A
     if as_json:
         click.echo(json.dumps(found, indent=2, ensure_ascii=False))
     elif found["converged"]:
-        click.echo(f"{rid} is equal on all sites that hold it.")
+        click.echo(f"All sites that hold {rid} are through with all that was done to it.")
     else:
         click.echo("\n".join(_left(rid, found["left"], timeout, stuck)), err=True)
     sys.exit(0 if found["converged"] else 1)
@@ -100,7 +100,7 @@ def wait(resource: str, converged: bool, timeout: float, as_json: bool, admin: A
 
 def _left(rid: str, left: list[dict[str, Any]], timeout: float, stuck: bool) -> list[str]:
     when = ", and waiting doesn't help" if stuck else f" after {timeout:g} s"
-    lines = [f"{rid} isn't equal on all sites{when}:"]
+    lines = [f"Not all sites are through with {rid}{when}:"]
     for each in left:
         lines.append(
             f"  {each['operation']} at {each['site']}, {each['state']} for {ago(each['since'])}: {each['why']}"
@@ -153,7 +153,7 @@ def _shown(found: dict[str, Any]) -> list[str]:
         *([f"inside of {about['parent']}"] if about["parent"] else []),
         *([f"refers to {', '.join(found['refers'])}"] if found["refers"] else []),
         "",
-        table(("site", "state", "id there"), [[s["site"], s["state"], s["local_id"] or "-"] for s in found["sites"]]),
+        table(("site", "state", "id there", "why"), [_site(site) for site in found["sites"]]),
         "",
     ]
     for op in found["operations"]:
@@ -161,6 +161,10 @@ def _shown(found: dict[str, Any]) -> list[str]:
     for conflict in found["conflicts"]:
         lines.append(_conflict(conflict))
     return lines
+
+
+def _site(site: dict[str, Any]) -> list[str]:
+    return [site["site"], site["state"], site["local_id"] or "-", site["why"]]
 
 
 def _operation(op: dict[str, Any]) -> list[str]:

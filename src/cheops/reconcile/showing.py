@@ -111,7 +111,9 @@ class ResourceListed:
 
 @dataclass(frozen=True, kw_only=True)
 class SiteOfResource:
-    """How a site is with a resource as a whole: `state` is equal, pending, failed, leaving; `todo` as above."""
+    """How a site is with a resource as a whole: `state` is equal, pending, failed, leaving, or dropped: through with
+    all but what was dropped there by command. `todo` as above.
+    """
 
     site: str
     state: str
@@ -252,15 +254,22 @@ def site_shown(book: Book, site: str, peers: Mapping[str, PeerView]) -> SiteOfRe
     """How a site is with all that is known of a resource."""
     waits = list(left_at(book, site, peers))
     failed = [each for each in waits if not each.ends]
+    dropped = [name_of(op.dot) for op in book.log.effective if _was_dropped(book, op, site)]
     first = next(iter(failed or waits), None)
-    state = "failed" if failed else "pending" if waits else "equal"
+    state = "failed" if failed else "pending" if waits else "dropped" if dropped else "equal"
+    why = f"{first.operation}: {first.why}" if first else f"without {', '.join(dropped)}" if dropped else ""
     return SiteOfResource(
         site=site,
         state=state if site in book.holders else "leaving",
-        local_id=book.local_id(site),
-        why=f"{first.operation}: {first.why}" if first else "",
+        local_id=book.local_id(site) if book.has(site) or site not in book.holders else "",
+        why=why,
         todo=first.todo if first else "",
     )
+
+
+def _was_dropped(book: Book, op: Operation, site: str) -> bool:
+    outcome = book.outcome(op.dot, site)
+    return outcome is not None and outcome.state is State.DROPPED
 
 
 def left(book: Book, peers: Mapping[str, PeerView]) -> list[Left]:

@@ -67,7 +67,7 @@ SHOWN = ResourceShown(
     refers=[],
     sites=[
         SiteOfResource(site="Site1", state="pending", local_id="1f"),
-        SiteOfResource(site="Site2", state="failed", local_id=""),
+        SiteOfResource(site="Site2", state="failed", local_id="", why=f"{OP}: full"),
     ],
     operations=[CHANGE],
     conflicts=[CONFLICT],
@@ -116,9 +116,9 @@ def test_a_resource_is_shown_by_its_name() -> None:
         f"{RID}  image/images debian",
         "held by Site1 & Site2, as Site1 knows it",
         "",
-        "site   state    id there",
+        "site   state    id there  why",
         "Site1  pending  1f",
-        "Site2  failed   -",
+        f"Site2  failed   -         {OP}: full",
         "",
         f"{OP}  merge  2023-11-14 22:13:20 UTC  PATCH /v2/images/{RID}",
         "  superseded by Site2.0b/1",
@@ -233,14 +233,17 @@ def waiting(*left: Left, timeout: str = "0.000") -> Answers:
 
 def test_waiting_until_all_are_equal() -> None:
     result, _ = run(waiting(), "wait", RID, "--converged", "--timeout", "0")
-    assert (result.exit_code, result.stdout) == (0, f"{RID} is equal on all sites that hold it.\n")
+    assert (result.exit_code, result.stdout) == (
+        0,
+        f"All sites that hold {RID} are through with all that was done to it.\n",
+    )
 
 
 def test_waiting_in_vain_says_what_is_left() -> None:
     result, _ = run(waiting(LEFT), "wait", RID, "--converged", "--timeout", "0")
     assert (result.exit_code, result.stdout) == (1, "")
     assert result.stderr.splitlines() == [
-        f"{RID} isn't equal on all sites after 0 s:",
+        f"Not all sites are through with {RID} after 0 s:",
         f"  {OP} at Site2, pending for 2 h: no route to host",
         "    Look at it.",
     ]
@@ -253,7 +256,7 @@ def test_waiting_ends_at_once_if_only_a_command_helps() -> None:
         waiting(replace(LEFT, ends=False), timeout="20.000"), "wait", RID, "--converged", "--timeout", "600"
     )
     assert result.exit_code == 1
-    assert result.stderr.startswith(f"{RID} isn't equal on all sites, and waiting doesn't help:\n")
+    assert result.stderr.startswith(f"Not all sites are through with {RID}, and waiting doesn't help:\n")
     assert len(agent.paths) == 1
 
 

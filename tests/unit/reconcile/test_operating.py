@@ -197,6 +197,8 @@ def test_what_was_refused_is_dropped() -> None:
             assert [(each.site, each.operation, each.ends) for each in found.left] == [("Site2", op, False)]
             assert f"cheops drop {rid} {op} --on Site2" in found.left[0].todo
             await operator(world, "Site1").settle("drop", rid, op, "Site2")
+            sites = (await operator(world, "Site2").show(rid)).sites
+            assert [(s.site, s.state, s.why) for s in sites][1] == ("Site2", "dropped", f"without {op}")
             assert (await operator(world, "Site1").wait(rid, 5)).converged
             accept(world, "Site2")
             await world["Site1"].ask("PATCH", f"/notes/{rid}", {"more": 1})
