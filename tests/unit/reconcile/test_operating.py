@@ -21,6 +21,7 @@ from cheops.errors import (
     Refused,
 )
 from cheops.model import Reply, Request
+from cheops.ports import Changes
 from cheops.reconcile.operating import Operator
 from cheops.reconcile.showing import OperationShown, ResourceShown
 from cheops.record.operation import Dot, Kind, Operation, Outcome, from_json, to_json
@@ -180,6 +181,7 @@ def test_it_is_tried_again_also_if_the_agent_dies_meanwhile() -> None:
             parts.engine.wake = lambda rid, at=None: None  # type: ignore[method-assign]
             parts.ledger.due = lambda rid, at: None  # it dies before it takes it up
             accept(world, "Site2")
+            await world["Site2"].store.write(Changes(due={rid: None}))  # and nothing else makes it look
             await operator(world, "Site1").settle("retry", rid, op)
             await world["Site2"].kill()
             await world["Site2"].start()
