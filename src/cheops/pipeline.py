@@ -17,6 +17,7 @@ import json
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from cheops.applications import Application
 from cheops.applications.concern import READS
@@ -25,7 +26,7 @@ from cheops.carry.request_id import MOST_BINDINGS, Bindings, KeptBy, RandomDigit
 from cheops.errors import BadRequest, BadScope, CantKeep, NotYet, ScopeNoLongerKept
 from cheops.execute import Executor, Patience, Sending
 from cheops.model import Reply, Request, View
-from cheops.plan import Each, Forward, Plan, centres_of, check_carried_out, make_plan, show
+from cheops.plan import Each, Forward, Plan, centres_of, check_carried_out, make_plan, show, show_each
 from cheops.ports import KeptScopes, Peers, Transport
 from cheops.replicate import Replication
 from cheops.scope import Binding, Scope, ScopeError, SiteName, canonical, parse
@@ -62,7 +63,9 @@ class Pipeline:
         if shown and shown != [b"only"]:
             raise BadRequest("the header Cheops-Plan has one value, 'only'", hint="Leave it out to send the request.")
         executor = Executor(transport=self.transport, kept=_Kept(self.kept, self.view.site), patience=self.patience)
-        if self.replication and (reply := await self._replicated(self.replication, carried, executor)):
+        if self.replication and (
+            reply := await self._replicated(self.replication, carried, executor, only=bool(shown))
+        ):
             self.planned("replication")
             return reply
         plan = await self._plan(carried)
@@ -86,8 +89,10 @@ class Pipeline:
         rules = self.replication.rules_of(carried.request) if self.replication else None
         return await Union(executor, self.view.site, rules, rids_at).reply(self._sendings(plan, carried), carried.text)
 
-    async def _replicated(self, replication: Replication, carried: Carried, executor: Executor) -> Reply | None:
-        """The reply to what concerns a replicated resource; None if this doesn't."""
+    async def _replicated(
+        self, replication: Replication, carried: Carried, executor: Executor, *, only: bool
+    ) -> Reply | None:
+        """The reply to what concerns a replicated resource; None if this doesn't. `only`: the plan is shown."""
         scope, service = await self.understand(carried), carried.request.service
         locations = {binding.service: binding.location for binding in scope.bindings}
         if not replication.may_concern(service, locations.get(service)):
@@ -95,7 +100,11 @@ class Pipeline:
         check_carried_out(scope)
         shares = {name: canonical(place) for name, place in locations.items() if name != service}
         meant = await replication.meant(carried.request, locations.get(service), shares)
-        return await replication.serve(meant, await self._view(scope, service), executor)
+        view = await self._view(scope, service)
+        if only:
+            asked = await replication.planned(meant, view)
+            return None if asked is None else _document(show_each(service, asked, view))
+        return await replication.serve(meant, view, executor)
 
     async def _plan(self, carried: Carried) -> Plan:
         """The plan. Of one site, the same words for the same service always mean the same: it is remembered."""
@@ -132,10 +141,7 @@ class Pipeline:
         without = replace(carried.request, headers=tuple(h for h in carried.request.headers if h[0] != PLAN_ONLY))
         sendings = self._sendings(plan, replace(carried, request=without))
         view = replace(self.view, peers=self.peers.peers())
-        shown = show(plan, [sending.request for sending in sendings], view)
-        body = json.dumps(shown, ensure_ascii=False, indent=2).encode() + b"\n"
-        headers = ((b"content-type", b"application/json"), (b"content-length", str(len(body)).encode()))
-        return Reply(status=200, headers=headers, body=_once(body))
+        return _document(show(plan, [sending.request for sending in sendings], view))
 
     async def understand(self, carried: Carried) -> Scope:
         """The scope with every name checked. Raises BadScope with the place of the mistake."""
@@ -216,6 +222,12 @@ def _with_near(reply: Reply, plan: Plan) -> Reply:
         f"{near.site};ms={near.round_trip.us / 1000:.1f};age={near.round_trip.age:.1f}" for near in plan.near
     )
     return replace(reply, headers=(*reply.headers, (AROUND, listed.encode())))
+
+
+def _document(document: dict[str, Any]) -> Reply:
+    body = json.dumps(document, ensure_ascii=False, indent=2).encode() + b"\n"
+    headers = ((b"content-type", b"application/json"), (b"content-length", str(len(body)).encode()))
+    return Reply(status=200, headers=headers, body=_once(body))
 
 
 async def _once(body: bytes) -> AsyncGenerator[bytes, None]:

@@ -84,6 +84,22 @@ class Replication:
         found = concern(request.method, target, request.service, self._application(), named, self._ledger.here)
         return Meant(request=request, concern=found, location=location, shares=shares)
 
+    async def planned(self, meant: Meant, view: View) -> list[tuple[str, Request]] | None:
+        """What each site would be asked; None for what concerns no replicated resource, or is a read. Raises Subset."""
+        sites = replicas_of(meant.location, view) if meant.location else None
+        if not meant.writes:
+            return None
+        around = meant.concern.summary or meant.concern.parent
+        if around and not around.gone:
+            book = await self._book(around.rid)
+            named = sites or ([meant.location.name] if isinstance(meant.location, SiteName) else book.holders)
+            if set(named) != set(book.holders):
+                raise self._subset(book, named)
+            sites = book.holders
+        if sites is None:
+            return None
+        return await self._writer.preview(meant.request, meant.concern, sites, meant.shares)
+
     async def serve(self, meant: Meant, view: View, executor: Executor) -> Reply | None:
         """The reply to a request; None if it concerns no replicated resource, so that its plan is carried out."""
         sites = replicas_of(meant.location, view) if meant.location else None

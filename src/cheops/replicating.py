@@ -42,7 +42,7 @@ class Replicating:
         ground = Ground(
             here=site.name,
             store=store,
-            blobs=BlobFiles(site.data / "bodies"),
+            blobs=BlobFiles(site.data / "blobs"),
             transport=transport,
             credentials=credentials,
             peers=peers,
@@ -63,7 +63,12 @@ class Replicating:
             application=self._site.application,
             seconds=self._site.settings.otherwise.patience_seconds,
             carry=self._carry,
+            host=self._host,
         )
+
+    def _host(self, service: str) -> str:
+        front = self._site.settings.services.get(service)
+        return str(front.front) if front else "localhost"
 
     def _carry(self, request: Request, shares: Mapping[str, str]) -> Request:
         """The request of an operation, with what the scope said of other services."""

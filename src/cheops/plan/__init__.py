@@ -3,7 +3,7 @@
 A plan is data: a dry run is a plan that is printed.
 """
 
-from cheops.plan.shown import show
+from cheops.plan.shown import show, show_each
 from cheops.plan.steps import Each, FirstAble, Forward, Near, Plan, Step
 from cheops.plan.table import centres_of, check_carried_out, make_plan
 
@@ -18,4 +18,5 @@ __all__ = [
     "check_carried_out",
     "make_plan",
     "show",
+    "show_each",
 ]

@@ -8,12 +8,27 @@ from cheops.model import PeerState, Request, View
 from cheops.plan.steps import Each, Forward, Plan
 
 _LOST = {
+    "replicas": "A site that is lost executes it once it is back; Cheops-Outcome says 'pending' for it.",
     "each": "What a site that is lost holds is missing in the list, and Cheops-Outcome says so.",
     "one": "If {sites} is lost before it has the request, the answer is 503 and nothing was executed. If it is lost "
     "later, the answer is 503 and says that it may have been executed.",
     "several": "If a site is lost before it can have executed the request, the next one is asked. If it is lost later, "
     "a read goes on to the next; a write is answered 504, and nobody else is asked.",
 }
+
+
+def show_each(service: str, requests: Sequence[tuple[str, Request]], view: View) -> dict[str, Any]:
+    """A write of a replicated resource: what each site would be asked."""
+    states = {site: _state(site, view) for site, _ in requests}
+    return {
+        "service": service,
+        "at": view.site,
+        "collaboration": "replication",
+        "steps": [{"site": site, "state": states[site], "request": _request(request)} for site, request in requests],
+        "unreachable": [site for site, state in states.items() if state == PeerState.DOWN.value],
+        "around": [],
+        "if_lost": _LOST["replicas"],
+    }
 
 
 def show(plan: Plan, requests: Sequence[Request], view: View) -> dict[str, Any]:

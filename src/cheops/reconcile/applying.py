@@ -47,10 +47,11 @@ class Applied:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Settings:
-    """`seconds`: how long a service may take until its reply begins."""
+    """`seconds`: how long a service may take until its reply begins; `host` is that of the front of a service here."""
 
     application: Application
     seconds: float = 60.0
+    host: Callable[[str], str] = lambda service: "localhost"
     carry: Callable[[Request, Mapping[str, str]], Request] = field(default=lambda request, _: request)
 
 
@@ -118,6 +119,8 @@ class Applier:
         recast = await self.localise(recorded, inline)
         headers = tuple((name.encode("latin1"), value.encode("latin1")) for name, value in recast.headers)
         names = {name for name, _ in credentials}
+        if b"host" not in names:
+            credentials = (*credentials, (b"host", self.settings.host(book.summary.service).encode()))
         headers = (*(pair for pair in headers if pair[0] not in names), *credentials)
         content: AsyncGenerator[bytes, None] | None = None
         if body is not None:
@@ -253,7 +256,11 @@ class Applier:
             service=book.summary.service,
             method="GET",
             target=target.encode("latin1"),
-            headers=((b"host", b"localhost"), (b"accept", b"application/json"), *credentials),
+            headers=(
+                (b"host", self.settings.host(book.summary.service).encode()),
+                (b"accept", b"application/json"),
+                *credentials,
+            ),
         )
         async with asyncio.timeout(self.settings.seconds):
             reply = await self._transport.send(request, site=self._here)

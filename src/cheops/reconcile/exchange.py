@@ -33,6 +33,7 @@ from cheops.reconcile.wire import (
 from cheops.record.operation import Dot, Item, State
 
 log = structlog.get_logger("exchange")
+LOST_SECONDS = 3600.0  # for so long a peer is told that it has lost its store
 BATCH = 500  # items
 ANSWER_SECONDS = 10.0
 SAFETY_SECONDS = 30.0  # between two looks whether a partner has something that nobody told of
@@ -51,6 +52,7 @@ class _Partner:
     store: str = ""
     heard: int = 0
     noted: int = 0
+    lost_until: float = 0.0
     failures: int = 0
     pulling: asyncio.Task[None] | None = None
     teller: asyncio.Task[None] | None = None
@@ -148,7 +150,14 @@ class Exchange:
 
     async def _push(self, peer: str, partner: _Partner, previous: int, position: int, items: tuple[Item, ...]) -> None:
         lent = self._lent_to(peer)
-        push = Push(store=self._ledger.store.store, previous=previous, position=position, items=items, lent=tuple(lent))
+        push = Push(
+            store=self._ledger.store.store,
+            previous=previous,
+            position=position,
+            lost=self._has_lost(partner),
+            items=items,
+            lent=tuple(lent),
+        )
         answer = await self._transport.ask(LOG, site=peer, body=packed_push(push), seconds=ANSWER_SECONDS)
         heard = read_heard(answer)
         for each in lent:
@@ -161,7 +170,11 @@ class Exchange:
     async def _heard(self, peer: str, position: int, store: str) -> None:
         if not await self._ledger.store.heard(peer, position, store):
             log.warning("a peer has lost its store; it is told all again", peer=peer)
+            self._partner(peer).lost_until = self._ledger.now() + LOST_SECONDS
             await self._ledger.feed_again(peer)
+
+    def _has_lost(self, partner: _Partner) -> bool:
+        return self._ledger.now() < partner.lost_until
 
     def _lent_to(self, peer: str) -> list[Lent]:
         now = self._ledger.now()
@@ -178,6 +191,7 @@ class Exchange:
     async def receive(self, wire: bytes, sender: str) -> bytes:
         """The answer to a push of a peer. Raises BadMessage, StoreFailed."""
         push = read_push(wire)
+        self._ledger.lost |= push.lost
         cursor = await self._ledger.store.cursor(sender)
         at = cursor.position if cursor and cursor.store == push.store else 0
         for lent in push.lent:
@@ -200,7 +214,10 @@ class Exchange:
         fed = await self._ledger.store.feed(sender, after, limit)
         position = fed.items[-1][0] if fed.items else after
         items = tuple(item for _, item in fed.items)
-        return packed_page(Page(store=self._ledger.store.store, position=position, items=items, more=fed.more))
+        lost = self._has_lost(self._partner(sender))
+        return packed_page(
+            Page(store=self._ledger.store.store, position=position, items=items, more=fed.more, lost=lost)
+        )
 
     def pull(self, peer: str) -> None:
         """Reads what a peer has to tell, if that isn't being done already."""
@@ -222,6 +239,7 @@ class Exchange:
         after, named = (cursor.position, cursor.store) if cursor else (0, "")
         path = f"{LOG}?after={after}&of={named}&store={store.store}&limit={BATCH}"
         page = read_page(await self._transport.ask(path, site=peer, seconds=ANSWER_SECONDS))
+        self._ledger.lost |= page.lost
         if named and page.store != named and after:  # the peer has another store now: its positions begin anew
             await self._ledger.ingest((), Cursor(peer=peer, store=page.store, position=0))
             return True

@@ -25,7 +25,7 @@ MOST_REMEMBERED = 5_000  # books
 AGAIN = 10  # times that a faster agent is given way
 REFILLED = "refilled"
 """The code of what this site may have executed before its store was lost."""
-CLOCKS_SECONDS = 5.0  # that clocks of sites may differ without anybody's minding
+CLOCKS_SECONDS = 60.0  # that clocks of sites may differ without anybody's minding
 SETTLING_SECONDS = 1.0  # until the peers have told what this site once reported
 PASSED_SECONDS = 60.0
 LOOK_SECONDS = 0.2  # between two looks whether another agent of this site has done something
@@ -56,6 +56,8 @@ class Ledger:
         self.changed: Callable[[Book, Sequence[Outcome]], None] = lambda book, outcomes: None
         self.failed: Callable[[], None] = lambda: None
         self.complaint = ""
+        self.lost = False
+        """Whether peers say that there was another store before this one."""
         self._shared = shared
         self._clock = Clock()
         self._entries: OrderedDict[str, tuple[Dossier, Book]] = OrderedDict()
@@ -332,7 +334,9 @@ class Ledger:
         give or take what clocks may differ, and it held the resource then.
         """
         born = round((self.store.born + CLOCKS_SECONDS) * 1000)
-        return any(op.stamp.ms < born and op.author != self.author and self._held(book, op) for op in operations)
+        return self.lost and any(
+            op.stamp.ms < born and op.author != self.author and self._held(book, op) for op in operations
+        )
 
     def _held(self, book: Book, op: Operation) -> bool:
         places = [

@@ -30,12 +30,14 @@ class Lent:
 class Push:
     """Items of the feed that the sender has for the receiver: those after `previous`, up to `position`.
 
-    `store` is the sender's store, whose positions these are. Without items it only says how far the feed goes.
+    `store` is the sender's store, whose positions these are. Without items it only says how far the feed goes. `lost`:
+    the sender has found that the receiver has lost its store.
     """
 
     store: str
     previous: int
     position: int
+    lost: bool = False
     items: tuple[Item, ...] = ()
     lent: tuple[Lent, ...] = ()
 
@@ -50,10 +52,11 @@ class Heard:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Page:
-    """A part of a feed, for who pulls: up to `position`; `more`: there is more."""
+    """A part of a feed, for who pulls: up to `position`; `more`: there is more; `lost` as in Push."""
 
     store: str
     position: int
+    lost: bool = False
     items: tuple[Item, ...] = ()
     more: bool = False
 
@@ -91,6 +94,7 @@ def packed_push(push: Push) -> bytes:
             "store": push.store,
             "previous": push.previous,
             "position": push.position,
+            "lost": push.lost,
             "items": [to_json(item) for item in push.items],
             "lent": [[lent.rid, list(lent.dot), [list(pair) for pair in lent.headers]] for lent in push.lent],
         }
@@ -105,6 +109,7 @@ def read_push(wire: bytes) -> Push:
             store=str(document["store"]),
             previous=int(document["previous"]),
             position=int(document["position"]),
+            lost=bool(document.get("lost", False)),
             items=_items(document.get("items", ())),
             lent=tuple(
                 Lent(rid=str(rid), dot=Dot(str(author), int(n)), headers=tuple((str(a), str(b)) for a, b in headers))
@@ -130,7 +135,7 @@ def read_heard(wire: bytes) -> Heard:
 
 def packed_page(page: Page) -> bytes:
     items = [to_json(item) for item in page.items]
-    return pack({"store": page.store, "position": page.position, "items": items, "more": page.more})
+    return pack({"store": page.store, "position": page.position, "items": items, "more": page.more, "lost": page.lost})
 
 
 def read_page(wire: bytes) -> Page:
@@ -142,6 +147,7 @@ def read_page(wire: bytes) -> Page:
             position=int(document["position"]),
             items=_items(document.get("items", ())),
             more=bool(document.get("more", False)),
+            lost=bool(document.get("lost", False)),
         )
     except (KeyError, TypeError, ValueError) as error:
         raise BadMessage(f"a page of a log can't be understood: {error}") from error

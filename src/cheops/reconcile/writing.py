@@ -16,7 +16,7 @@ from cheops.applications.credentials import recordable, refuse_secrets, secret_h
 from cheops.applications.fields import touched
 from cheops.applications.replies import chosen_in, identity_in, key_in, with_id, without_revisions
 from cheops.applications.rids import new_rid, rid_of
-from cheops.applications.translate import in_rids, values_in
+from cheops.applications.translate import at_site, in_rids, rids_in, values_in
 from cheops.errors import BadRequest, HolderUnreachable, NotThere, ReliedOn
 from cheops.execute import OUTCOME
 from cheops.model import Headers, PeerState, Reply, Request
@@ -91,6 +91,7 @@ class Writer:
         body = await self._blobs.keep(request.body) if request.body else None
         written = await self._written(request, concern, body, tuple(placement), shares)
         callers = secret_headers(request.headers, request.service, self._application())
+        callers = (*callers, *(pair for pair in request.headers if pair[0] == b"host"))  # links name what he asked
         conditions = tuple(pair for pair in request.headers if pair[0] in _CONDITIONS)
         applied: list[asyncio.Future[Applied]] = []
         await self._check(written, request)
@@ -110,6 +111,24 @@ class Writer:
         if conditions and own and not await self._here_first(op, own, wish):
             return await self._failed(book, op, own)
         return await self._answer(op, own, wish)
+
+    async def preview(
+        self, request: Request, concern: Concern, placement: Sequence[str], shares: Mapping[str, str]
+    ) -> list[tuple[str, Request]]:
+        """What each site would be asked; an id that a site doesn't have yet is left as it is. Nothing is kept."""
+        written = await self._written(request, concern, None, tuple(placement), shares)
+        book = await self._ledger.book(written.rid)
+        sites = book.holders if book and book.holders and not book.log.gone else written.placement
+        asked = []
+        for site in sites:
+            recorded = written.recorded
+            rids = rids_in(recorded.target, recorded.headers, None)
+            ids = {rid: rid for rid in rids} | await self._ledger.local_ids(rids, site)
+            cast = at_site(recorded.target, recorded.headers, None, ids, site)
+            secret = secret_headers(request.headers, request.service, self._application())
+            headers = tuple((name.encode("latin1"), value.encode("latin1")) for name, value in cast.headers)
+            asked.append((site, replace(request, target=cast.target.encode("latin1"), headers=(*headers, *secret))))
+        return asked
 
     # What is written
 
