@@ -29,6 +29,13 @@ def call(
     app: Application, target: str, method: str = "GET", body: bytes = b"", headers: Mapping[str, str] | None = None
 ) -> Answer:
     """What `app` answers to a request; `target` is escaped already, names of headers are in lower case."""
+    return asyncio.run(answered(app, target, method, body, headers))
+
+
+async def answered(
+    app: Application, target: str, method: str = "GET", body: bytes = b"", headers: Mapping[str, str] | None = None
+) -> Answer:
+    """The same, inside of a loop that runs."""
     stated = {"host": "test", **({"content-type": "application/json"} if body else {}), **(headers or {})}
     path, _, query = target.partition("?")
     scope = {
@@ -45,7 +52,7 @@ def call(
         "client": ("127.0.0.1", 1),
         "server": ("127.0.0.1", 2),
     }
-    return asyncio.run(_exchange(app, scope, body))
+    return await _exchange(app, scope, body)
 
 
 async def _exchange(app: Application, scope: dict[str, Any], body: bytes) -> Answer:

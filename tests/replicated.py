@@ -15,7 +15,7 @@ from cheops.errors import CheopsError
 from cheops.execute import Patience
 from cheops.model import Headers, PeerState, Reply
 from cheops.pipeline import Pipeline
-from cheops.ports import HOLDERS, LOG
+from cheops.ports import COMMAND, HOLDERS, LOG
 from cheops.reconcile.applying import Settings
 from cheops.reconcile.assembly import Ground, Reconciling
 from cheops.replicate import Replication
@@ -131,6 +131,8 @@ class SiteInMemory:
                 )
             if path == HOLDERS and body is not None:
                 return await replication.holders_told(body)
+            if path == COMMAND and body is not None:
+                return await parts.operator.commanded(body)
             raise AssertionError(f"nobody asks for {path}")
 
         self.world.network.agents[self.name] = agent

@@ -33,6 +33,7 @@ from cheops.intercept.envoy.process import Envoy, Validity
 from cheops.intercept.envoy.statistics import statistics
 from cheops.model import View
 from cheops.observe.metrics import Metrics, Now
+from cheops.observe.replicas import Replicas
 from cheops.observe.watch import Observer, Watch
 from cheops.pipeline import Pipeline
 from cheops.replicating import replicating
@@ -43,6 +44,7 @@ from cheops.transports.http import HttpTransport
 from cheops.web.admin import SiteState, admin_api, names_of
 from cheops.web.mesh import mesh_api
 from cheops.web.metrics import metrics_routes
+from cheops.web.resources import resources_routes
 
 log = structlog.get_logger("agent")
 HOUSEKEEPING_SECONDS = 10
@@ -85,7 +87,9 @@ class Agent:
             self._replicating = await stack.enter_async_context(
                 replicating(self._site, _view(self._site), transport, credentials, self._members.beating)
             )
-            metrics = Metrics(self._now())
+            metrics, replicas = Metrics(self._now()), Replicas(self._site.name, time.time)
+            metrics.add(replicas)
+            self._replicating.observed_by(replicas)
             spans = stack.enter_context(_spans(self._site))
             self._watch = Watch([metrics, *spans], time.monotonic)
             self._pipeline = Pipeline(
@@ -105,10 +109,12 @@ class Agent:
             await stack.enter_async_context(_serving(mesh, _unix(self._site.run / "mesh.sock")))
             admin = _tcp(self._site.settings.admin.listen.host, self._site.settings.admin.listen.port)
             admin_app = admin_api(self._state())
-            admin_app.include_router(metrics_routes(metrics.text, partial(statistics, self._site.run / "envoy.sock")))
+            stats = partial(statistics, self._site.run / "envoy.sock")
+            admin_app.include_router(metrics_routes(metrics.text, stats, self._replicating.look(replicas)))
+            admin_app.include_router(resources_routes(self._replicating.parts.operator, lambda: self._pipeline.view))
             await stack.enter_async_context(_serving(admin_app, admin))
             await self._envoy.start()
-            await self._replicating.look(self._manage)
+            await self._replicating.watch_services(self._manage)
             await self._look_at_certificate()
             gc.collect()
             gc.freeze()  # what lives as long as the agent needn't be looked at again: that takes 20 ms each time

@@ -150,6 +150,24 @@ class NotReplicated(CheopsError):
     code, status, title, fault = "not-replicated", 409, "The resource isn't replicated", Fault.CALLER
 
 
+class Ambiguous(CheopsError):
+    """What names a resource names several."""
+
+    code, status, title, fault = "ambiguous", 409, "Several resources are called so", Fault.CALLER
+
+
+class NothingToDo(CheopsError):
+    """A command that changes nothing, as things are."""
+
+    code, status, title, fault = "nothing-to-do", 409, "There is nothing to do", Fault.CALLER
+
+
+class Busy(CheopsError):
+    """A resource is being worked on."""
+
+    code, status, title, retry = "busy", 503, "The resource is being worked on", True
+
+
 class HolderUnreachable(CheopsError):
     code, status, title, fault, retry = "holder-unreachable", 503, "A holder can't be reached", Fault.PEER, True
 

@@ -13,6 +13,7 @@ HEARTBEAT = "/~cheops/heartbeat"  # what agents ask each other; Envoy doesn't lo
 DISTANCES = "/distances"
 LOG = "/log"
 HOLDERS = "/holders"
+COMMAND = "/command"
 BLOBS = "/blobs/"  # and the SHA-256 of one
 
 
@@ -212,7 +213,7 @@ class LogStore(Protocol):
         ...
 
     async def counts(self) -> Mapping[tuple[str, State], tuple[int, float]]:
-        """For each (site, state): how many outcomes there are, and the oldest `at` of them."""
+        """For each (site, state): how many outcomes there are, and the oldest `since` of them (`at` if that is 0)."""
         ...
 
     async def newest_stamp(self) -> Stamp:

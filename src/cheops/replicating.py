@@ -5,10 +5,12 @@ import secrets
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
+from functools import partial
 
 from cheops.carry import carry
 from cheops.config import Site
 from cheops.model import Request, Resolved, View
+from cheops.observe.replicas import Replicas
 from cheops.ports import Credentials, LogStore, Peers, Transport
 from cheops.reconcile.applying import Settings
 from cheops.reconcile.assembly import Ground, Reconciling
@@ -93,6 +95,9 @@ class Replicating:
     async def holders_told(self, wire: bytes) -> bytes:
         return await self.requests.holders_told(wire)
 
+    async def commanded(self, wire: bytes) -> bytes:
+        return await self.parts.operator.commanded(wire)
+
     # While the agent runs
 
     async def run(self) -> None:
@@ -105,12 +110,20 @@ class Replicating:
             self._own |= {service}
             await self._manages(self._own)
 
-    async def look(self, manages: Manages) -> None:
+    async def watch_services(self, manages: Manages) -> None:
         """Finds out which services have replicated resources here, and says so now and whenever there are more."""
         self._manages = manages
         self._own = await self._store.services()
         await manages(self._own)
         self.parts.ledger.manage = self.manage
+
+    def observed_by(self, replicas: Replicas) -> None:
+        """Lets it know what becomes of operations here."""
+        self.parts.ledger.changed, self.parts.ledger.failed = replicas.changed, replicas.failed
+
+    def look(self, replicas: Replicas) -> Callable[[], Awaitable[None]]:
+        """What lets it count the operations."""
+        return partial(replicas.look, self._store)
 
     def complaints(self) -> list[str]:
         """What somebody should mend."""

@@ -7,7 +7,9 @@ import click
 from cheops import __version__
 from cheops.cli.agent import agent
 from cheops.cli.lab import lab_commands
+from cheops.cli.operations import conflict_commands, conflicts, done, drop, operations, retry
 from cheops.cli.plan import plan
+from cheops.cli.resources import resource_commands, resources, wait
 from cheops.cli.run import run
 from cheops.cli.scope import scope_commands
 from cheops.cli.site import site_commands
@@ -21,7 +23,24 @@ def cheops() -> None:
     """Lets whole instances of an application, one on every site, collaborate request by request."""
 
 
-for command in (agent, lab_commands, plan, run, scope_commands, site_commands, sites):
+for command in (
+    agent,
+    conflict_commands,
+    conflicts,
+    done,
+    drop,
+    lab_commands,
+    operations,
+    plan,
+    resource_commands,
+    resources,
+    retry,
+    run,
+    scope_commands,
+    site_commands,
+    sites,
+    wait,
+):
     cheops.add_command(command)
 
 

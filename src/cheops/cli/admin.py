@@ -40,6 +40,10 @@ class Admin:
         """The same, for what changes something."""
         return self._ask("POST", path, json.dumps(document or {}).encode())
 
+    def put(self, path: str, document: dict[str, Any]) -> Any:
+        """The same, for what takes the place of something."""
+        return self._ask("PUT", path, json.dumps(document).encode())
+
     def _ask(self, method: str, path: str, body: bytes | None) -> Any:
         import http.client
 

@@ -52,6 +52,10 @@ class Metrics:
         self._registry.register(_AtScrape(now))
         ProcessCollector(registry=self._registry)
 
+    def add(self, collector: Collector) -> None:
+        """Tells this too, at each scrape."""
+        self._registry.register(collector)
+
     def begin(self, request: Request) -> tuple[Request, Told]:
         return request, self._count
 

@@ -110,7 +110,8 @@ class Applier:
 
     def _vouched(self, book: Book, op: Operation) -> bool:
         """Whether a service has accepted this operation, or once accepted what is now executed again here."""
-        return any(outcome.state is State.DONE for outcome in book.outcomes.get(op.dot, {}).values())
+        outcomes = [o for dot in (op.dot, op.again) if dot for o in book.outcomes.get(dot, {}).values()]
+        return any(outcome.state is State.DONE for outcome in outcomes)
 
     async def _request(self, book: Book, op: Operation, recorded: Recorded, credentials: Headers) -> Request:
         body = recorded.body

@@ -11,6 +11,7 @@ from cheops.reconcile.bodies import Bodies
 from cheops.reconcile.engine import Engine
 from cheops.reconcile.exchange import Exchange
 from cheops.reconcile.ledger import Ledger
+from cheops.reconcile.operating import Operator
 from cheops.reconcile.writing import Writer
 
 
@@ -54,6 +55,8 @@ class Reconciling:
         self.writer = Writer(
             self.ledger, self.engine, self.exchange, ground.blobs, ground.peers, self._application, ground.digits
         )
+
+        self.operator = Operator(self.ledger, self.engine, ground.transport, ground.peers, self._application)
 
     def _application(self) -> Application:
         return self.applier.settings.application

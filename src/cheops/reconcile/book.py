@@ -1,11 +1,11 @@
 """All that a site knows of one resource, read together: its log, and what has come of each operation where. Pure."""
 
-from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 from cheops.ports import Dossier
 from cheops.record.log import Log
-from cheops.record.operation import FINAL, WITHDRAWN, Dot, Kind, Operation, Outcome, State
+from cheops.record.operation import FINAL, WITHDRAWN, Dot, Item, Kind, Operation, Outcome, State
 from cheops.record.resource import Summary
 
 
@@ -91,4 +91,35 @@ def summary_of(rid: str, log: Log, before: Summary | None) -> Summary:
 
 def unreported(op: Operation, sites: Collection[str]) -> tuple[Outcome, ...]:
     """What is known of an operation before anybody has said anything."""
-    return tuple(Outcome(rid=op.rid, dot=op.dot, site=site) for site in sites)
+    since = op.stamp.ms / 1000
+    return tuple(Outcome(rid=op.rid, dot=op.dot, site=site, since=since) for site in sites)
+
+
+def given_up(book: Book, here: str) -> tuple[Outcome, ...]:
+    """What a site that has left notes of the others, of which it hears no more: that nobody here waits for them."""
+    return tuple(
+        replace(outcome, state=State.SKIPPED, version=outcome.version + 1, code="left", why=f"{here} has left")
+        for sites in book.outcomes.values()
+        for outcome in sites.values()
+        if outcome.site != here and outcome.state not in FINAL
+    )
+
+
+def news(dossier: Dossier | None, items: Sequence[Item]) -> list[Item]:
+    """Those that say something new, each once."""
+    known = {op.dot for op in dossier.operations} if dossier else set()
+    outcomes = {(o.dot, o.site): o for o in (dossier.outcomes if dossier else ())}
+    new: list[Item] = []
+    for item in items:
+        if isinstance(item, Operation):
+            if item.dot not in known:
+                known.add(item.dot)
+                new.append(item)
+        elif newer(item, outcomes.get((item.dot, item.site))):
+            outcomes[item.dot, item.site] = item
+            new.append(item)
+    return new
+
+
+def newer(outcome: Outcome, than: Outcome | None) -> bool:
+    return than is None or outcome.version > than.version

@@ -6,13 +6,13 @@ only its own resource. Nothing here is lost by a crash but the credentials of ca
 
 import asyncio
 import heapq
-from collections.abc import Awaitable, Callable, Sequence
-from contextlib import suppress
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, replace
 
 import structlog
 
-from cheops.errors import CheopsError
+from cheops.errors import Busy, CheopsError
 from cheops.model import Headers
 from cheops.ports import Claim, LogStore
 from cheops.reconcile.applying import UNDER_WAY, Applied, Applier, version_after
@@ -136,6 +136,26 @@ class Engine:
             task = asyncio.create_task(self._work(rid), name=f"work {rid}")
             self._working[rid] = task
             task.add_done_callback(lambda done, rid=rid: self._done(rid, done))  # type: ignore[misc]
+
+    @asynccontextmanager
+    async def in_its_place(self, rid: str, seconds: float) -> AsyncIterator[None]:
+        """Meanwhile a command has the resource for itself. Raises Busy if this goes on working on it for so long."""
+        try:
+            async with asyncio.timeout(seconds):
+                while rid in self._working or (claim := await self._claims.take(rid)) is None:
+                    await asyncio.sleep(0.02)
+        except TimeoutError as error:
+            raise Busy(f"{self._ledger.here} is working on {rid} just now", hint="Try it again.") from error
+        task = asyncio.current_task()
+        assert task, "commands are tasks"
+        self._working[rid] = task
+        try:
+            yield
+        finally:
+            del self._working[rid]
+            await self._claims.give_back(claim, self._ledger.now())
+            self._again.discard(rid)
+            self.wake(rid)
 
     def _done(self, rid: str, task: "asyncio.Task[None]") -> None:
         del self._working[rid]

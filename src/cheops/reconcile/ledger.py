@@ -12,9 +12,9 @@ from dataclasses import dataclass, replace
 
 import structlog
 
-from cheops.errors import Taken
+from cheops.errors import StoreFailed, Taken
 from cheops.ports import Changes, Cursor, Dossier, LogStore, Told
-from cheops.reconcile.book import Book, book_of, summary_of, unreported
+from cheops.reconcile.book import Book, book_of, given_up, newer, news, summary_of, unreported
 from cheops.record.operation import Dot, Item, Kind, Operation, Outcome, State, Vector
 from cheops.record.pruning import prunable
 from cheops.record.resource import Summary
@@ -55,6 +55,8 @@ class Ledger:
         self.due: Callable[[str, float], None] = lambda rid, at: None
         self.manage: Callable[[str], Awaitable[None]] = _nothing
         """Sees to it that writes of a service come to this agent; nothing is executed for it before."""
+        self.changed: Callable[[Book, Sequence[Outcome]], None] = lambda book, outcomes: None
+        self.failed: Callable[[], None] = lambda: None
         self.complaint = ""
         self.lost = False
         """Whether peers say that there was another store before this one."""
@@ -174,13 +176,13 @@ class Ledger:
                 items = [Told(item=op, peers=peers), *([Told(item=own, peers=peers)] if own else [])]
                 await self._write(Changes(told=tuple(items)), {})
 
-    async def report(self, *outcomes: Outcome, quiet: bool = False) -> None:
-        """Notes what has come of operations; `quiet`: the others need not know."""
+    async def report(self, *outcomes: Outcome, quiet: bool = False, due: bool = False) -> None:
+        """Notes what has come of operations; `quiet`: the others need not know, `due`: there is something to do now."""
         rids = sorted({outcome.rid for outcome in outcomes})
         async with self._locked(rids):
             told: list[Told] = []
             dossiers: dict[str, Dossier] = {}
-            due: dict[str, float | None] = {}
+            dues: dict[str, float | None] = dict.fromkeys(rids, self.now()) if due else {}
             for rid in rids:
                 entry = await self._entry(rid)
                 if entry is None:
@@ -189,10 +191,14 @@ class Ledger:
                 dossiers[rid], book = self._with(rid, entry[0], mine)
                 peers = () if quiet else self._others(entry[1].concerned())
                 told += [Told(item=outcome, peers=peers) for outcome in mine]
+                if self.here not in book.concerned():
+                    stale = given_up(book, self.here)
+                    dossiers[rid], book = self._with(rid, dossiers[rid], stale)
+                    told += [Told(item=outcome) for outcome in stale]
                 if not self._shared and self.idle(book):  # a restarted agent needn't look at it
-                    due[rid] = None
+                    dues[rid] = None
             summaries = tuple(dossier.summary for dossier in dossiers.values())
-            await self._write(Changes(told=tuple(told), summaries=summaries, due=due), dossiers)
+            await self._write(Changes(told=tuple(told), summaries=summaries, due=dues), dossiers)
 
     async def ingest(self, items: Sequence[Item], cursor: Cursor | None) -> None:
         """Takes in what a peer has told, and how far that was, in one step. Raises StoreFailed."""
@@ -205,7 +211,7 @@ class Ledger:
             due: dict[str, float | None] = {}
             for rid in rids:
                 entry = await self._entry(rid)
-                new = _news(entry[0] if entry else None, [item for item in items if item.rid == rid])
+                new = news(entry[0] if entry else None, [item for item in items if item.rid == rid])
                 if not new:
                     continue
                 before = entry[0] if entry else None
@@ -225,7 +231,7 @@ class Ledger:
         operations = [item for item in items if isinstance(item, Operation)]
         outcomes = {(o.dot, o.site): o for o in (dossier.outcomes if dossier else ())}
         for item in items:
-            if isinstance(item, Outcome) and _newer(item, outcomes.get((item.dot, item.site))):
+            if isinstance(item, Outcome) and newer(item, outcomes.get((item.dot, item.site))):
                 outcomes[item.dot, item.site] = item
         summary = dossier.summary if dossier else Summary(rid=rid, service="", type="", collection="")
         changed = Dossier(
@@ -252,7 +258,7 @@ class Ledger:
         rows = unreported(op, sites)
         if self.here not in sites:
             return rows
-        own = Outcome(rid=op.rid, dot=op.dot, site=self.here)
+        own = unreported(op, [self.here])[0]
         if self._may_have(book, [op]):
             own = replace(own, state=State.BEGUN, code=REFILLED)
         elif op.kind is Kind.CREATE:
@@ -348,12 +354,16 @@ class Ledger:
     async def _write(self, changes: Changes, dossiers: Mapping[str, Dossier]) -> None:
         try:
             await self.store.write(changes)
-        except BaseException:
+        except BaseException as error:
+            if isinstance(error, StoreFailed):
+                self.failed()
             for rid in dossiers:  # nobody knows whether it was written
                 self._entries.pop(rid, None)
             raise
         for dossier in dossiers.values():
-            self._remember(dossier)
+            rid = dossier.summary.rid
+            outcomes = [t.item for t in changes.told if isinstance(t.item, Outcome) and t.item.rid == rid]
+            self.changed(self._remember(dossier)[1], outcomes)
         for rid in {*dossiers, *changes.due}:
             for event in self._waiting.get(rid, ()):
                 event.set()

@@ -4,7 +4,7 @@ Versions N and N-1 talk to each other: members that aren't known are skipped, an
 """
 
 import base64
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, NamedTuple
@@ -83,7 +83,8 @@ class Operation:
     the same as once; `commutes`: with every other operation. `alone`: only who made the resource knows of it, so there
     is no other operation at the same time. `placement` is of births and PLACE; `leave` says what a site that holds it
     no longer does with its copy: "keep" or "delete". `refers` are rids. `shares` says where other services are
-    called while the request is executed, {service: location in scope-lang}: what the scope said of them.
+    called while the request is executed, {service: location in scope-lang}: what the scope said of them. `again`: by
+    command its request is that of another operation, which lost a conflict.
     """
 
     rid: str
@@ -103,6 +104,7 @@ class Operation:
     leave: str = "keep"
     refers: tuple[str, ...] = ()
     shares: Mapping[str, str] = field(default_factory=dict)
+    again: Dot | None = None
 
     @property
     def dot(self) -> Dot:
@@ -146,7 +148,8 @@ class Outcome:
     when it was last executed, as the place in the order of executions of this resource on this site: 0 if it never was.
     `status` is HTTP's, of the service; `body` is the beginning of what it said, `media_type` its type, `location` its
     Location. `local_id` is the site's id of what was made. `code` says for machines why it waits or failed, and `why`
-    in a sentence. `at` is in seconds since 1970.
+    in a sentence. `at` is when that was, `since` when it was requested, or was to be tried again by command: both in
+    seconds since 1970, 0 if that isn't known.
     """
 
     rid: str
@@ -164,6 +167,7 @@ class Outcome:
     code: str = ""
     why: str = ""
     at: float = 0.0
+    since: float = 0.0
 
 
 Item = Operation | Outcome
@@ -203,6 +207,8 @@ def _operation(op: Operation) -> dict[str, Any]:
         "refers": list(op.refers),
         "shares": dict(op.shares),
     }
+    if op.again:
+        told["again"] = list(op.again)
     if op.request:
         told["request"] = _recorded(op.request)
     if op.birth:
@@ -257,6 +263,7 @@ def _read_operation(told: Mapping[str, Any]) -> Operation:
         leave=str(told.get("leave", "keep")),
         refers=tuple(str(rid) for rid in told.get("refers", ())),
         shares={str(service): str(site) for service, site in told.get("shares", {}).items()},
+        again=_read_dot(told["again"]) if told.get("again") else None,
     )
 
 
@@ -278,16 +285,20 @@ def _read_body(told: Mapping[str, Any]) -> Body:
     return Body(sha256=str(told["sha256"]), size=int(told["size"]))
 
 
+def _read_dot(told: Sequence[Any]) -> Dot:
+    author, n = told
+    return Dot(str(author), int(n))
+
+
 def _read_birth(told: Mapping[str, Any]) -> Birth:
     return Birth(**{name: str(told.get(name, "")) for name in Birth.__slots__})
 
 
 def _read_outcome(told: Mapping[str, Any]) -> Outcome:
-    author, n = told["dot"]
     status = told.get("status")
     return Outcome(
         rid=str(told["rid"]),
-        dot=Dot(str(author), int(n)),
+        dot=_read_dot(told["dot"]),
         site=str(told["site"]),
         version=int(told.get("version", 0)),
         state=State(told["state"]),
@@ -301,4 +312,5 @@ def _read_outcome(told: Mapping[str, Any]) -> Outcome:
         code=str(told.get("code", "")),
         why=str(told.get("why", "")),
         at=float(told.get("at", 0)),
+        since=float(told.get("since", 0)),
     )

@@ -176,8 +176,9 @@ class LogInMemory:
         found: dict[tuple[str, State], tuple[int, float]] = {}
         for resource in self._resources.values():
             for outcome in resource.outcomes.values():
-                count, oldest = found.get((outcome.site, outcome.state), (0, outcome.at))
-                found[outcome.site, outcome.state] = (count + 1, min(oldest, outcome.at))
+                since = outcome.since or outcome.at
+                count, oldest = found.get((outcome.site, outcome.state), (0, since))
+                found[outcome.site, outcome.state] = (count + 1, min(oldest, since))
         return found
 
     async def newest_stamp(self) -> Stamp:

@@ -12,7 +12,7 @@ from starlette.types import Receive, Scope, Send
 from cheops import __version__
 from cheops.errors import CheopsError
 from cheops.intercept.envoy.names import PEER, PEER_ISSUED
-from cheops.ports import BLOBS, DISTANCES, HEARTBEAT, HOLDERS, LOG, Blobs, KeptScopes
+from cheops.ports import BLOBS, COMMAND, DISTANCES, HEARTBEAT, HOLDERS, LOG, Blobs, KeptScopes
 
 
 class Membership(Protocol):
@@ -40,6 +40,10 @@ class Logs(Protocol):
 
     async def holders_told(self, wire: bytes) -> bytes:
         """Who holds what a request concerns."""
+        ...
+
+    async def commanded(self, wire: bytes) -> bytes:
+        """What comes of a command of another site's operator. Raises BadMessage."""
         ...
 
 
@@ -113,6 +117,11 @@ def _log_routes(logs: Logs) -> APIRouter:
     async def holders(request: Request) -> Response:
         """Who holds what a request concerns."""
         return await _told(logs.holders_told(await request.body()))
+
+    @router.post(COMMAND)
+    async def command(request: Request) -> Response:
+        """What an operator at the site whose certificate this is wants done here."""
+        return await _told(logs.commanded(await request.body()))
 
     return router
 

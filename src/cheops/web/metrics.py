@@ -14,13 +14,18 @@ Statistics = Callable[[str], Awaitable[Reply]]
 """Envoy's statistics, given the query. Raises CheopsError."""
 
 
-def metrics_routes(text: Text, statistics: Statistics) -> APIRouter:
-    """The routes of `/metrics` and `/metrics/envoy`."""
+async def _nothing() -> None:
+    """There is nothing to look at before a scrape."""
+
+
+def metrics_routes(text: Text, statistics: Statistics, before: Callable[[], Awaitable[None]] = _nothing) -> APIRouter:
+    """The routes of `/metrics` and `/metrics/envoy`; `before` is awaited before the agent's own are told."""
     router = APIRouter()
 
     @router.get("/metrics", response_class=PlainTextResponse)
     async def metrics(request: Request) -> Response:
         """What the agent has served, and how the peers are; what Envoy serves alone is at /metrics/envoy."""
+        await before()
         body, media_type = text(request.headers.get("accept", ""))
         return Response(body, headers={"content-type": media_type})
 

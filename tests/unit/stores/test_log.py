@@ -280,6 +280,8 @@ def test_lists_and_counts(opens: Opens) -> None:
         counts = await log.counts()
         assert counts["Site1", State.REFUSED] == (2, 6.0)
         assert counts["Site2", State.DONE] == (1, 8.0)
+        await put(log, outcome(1, version=2, at=9.0, since=3.0), outcome(2, version=2, at=9.0, since=4.0))
+        assert (await log.counts())["Site1", State.PENDING] == (2, 3.0)
 
     run(opens, work)
 

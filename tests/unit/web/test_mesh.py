@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from asgi import Answer, call
-from cheops.errors import NotAMember
-from cheops.ports import BLOBS, DISTANCES, HEARTBEAT
+from cheops.errors import BadMessage, NotAMember
+from cheops.ports import BLOBS, COMMAND, DISTANCES, HEARTBEAT
 from cheops.stores.blobs import BlobFiles, BlobsInMemory
 from cheops.stores.kept import KeptFiles, KeptInMemory
 from cheops.web.mesh import mesh_api
@@ -130,3 +130,29 @@ def test_no_other_file_is_a_blob(tmp_path: Path, name: str) -> None:
 
 def test_a_site_without_blobs() -> None:
     assert call(mesh_api(KeptInMemory(lambda: 0.0), Sites()), BLOBS + SHA256).status == 404
+
+
+class Commanded:
+    """Repeats commands, but what isn't one."""
+
+    async def receive(self, wire: bytes, sender: str) -> bytes:
+        return wire
+
+    async def give(self, sender: str, after: int, store: str, limit: int) -> bytes:
+        return b""
+
+    async def holders_told(self, wire: bytes) -> bytes:
+        return wire
+
+    async def commanded(self, wire: bytes) -> bytes:
+        if not wire.startswith(b"{"):
+            raise BadMessage("a command can't be understood")
+        return b"done: " + wire
+
+
+def test_commands_of_another_site_s_operator() -> None:
+    app = mesh_api(KeptInMemory(lambda: 0.0), Sites(), None, Commanded())
+    answer = call(app, COMMAND, "POST", b'{"what": "find"}')
+    assert (answer.status, answer.body) == (200, b'done: {"what": "find"}')
+    refused = call(app, COMMAND, "POST", b"what?")
+    assert (refused.status, refused.json["code"]) == (400, "bad-message")

@@ -141,7 +141,7 @@ def _outcome(outcome: Outcome) -> Row:
         "site": outcome.site,
         "version": outcome.version,
         "state": outcome.state.value,
-        "at": outcome.at,
+        "at": outcome.since or outcome.at,
         "document": _json(outcome),
     }
 
