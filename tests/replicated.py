@@ -4,6 +4,7 @@ can be killed at any moment, services that fail. All but the services, the links
 
 import asyncio
 import json
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from random import Random
@@ -11,9 +12,10 @@ from typing import Any
 
 from blackbox import BlackBox, request
 from cheops.applications import Application
+from cheops.carry import carry_locations
 from cheops.errors import CheopsError
 from cheops.execute import Patience
-from cheops.model import Headers, PeerState, Reply
+from cheops.model import Headers, PeerState, Reply, Request
 from cheops.pipeline import Pipeline
 from cheops.ports import COMMAND, HOLDERS, LOG
 from cheops.reconcile.applying import Settings
@@ -105,14 +107,19 @@ class SiteInMemory:
             digits=lambda count: f"{drawn.getrandbits(4 * count):0{count}x}",
             owner=self.name,
         )
-        self.parts = Reconciling(ground, Settings(application=described, seconds=5.0))
+        view = view_of(site_of(described, self.name, self.world.numbers))
+
+        def carry(request: Request, shares: Mapping[str, str]) -> Request:
+            return carry_locations(request, shares, described, view, ground.digits)[0].request
+
+        self.parts = Reconciling(ground, Settings(application=described, seconds=5.0, carry=carry))
         await self.parts.open()
         parts = self.parts
         replication = Replication(parts.ledger, parts.writer, transport, self.peers, lambda: described)
         replication.managed = frozenset(described.services)
         self.pipeline = Pipeline(
             application=described,
-            view=view_of(site_of(described, self.name, self.world.numbers)),
+            view=view,
             transport=transport,
             kept=KeptInMemory(self.now),
             peers=self.peers,

@@ -116,7 +116,7 @@ class Applier:
     async def _request(self, book: Book, op: Operation, recorded: Recorded, credentials: Headers) -> Request:
         body = recorded.body
         inline = body.inline if body else None
-        recast = await self.localise(recorded, inline)
+        recast = await self.localise(recorded, inline, self._shares(op))
         headers = tuple((name.encode("latin1"), value.encode("latin1")) for name, value in recast.headers)
         names = {name for name, _ in credentials}
         if b"host" not in names:
@@ -135,7 +135,14 @@ class Applier:
             headers=headers,
             body=content,
         )
-        return self.settings.carry(request, op.shares) if op.shares else request
+        shares = self._shares(op)
+        return self.settings.carry(request, shares) if shares else request
+
+    def _shares(self, op: Operation) -> dict[str, str]:
+        """Where this site calls other services meanwhile: some sites may use another's, since they lack something."""
+        all_sites = {service: place for service, place in op.shares.items() if "/" not in service}
+        own = {key.partition("/")[2]: place for key, place in op.shares.items() if key.startswith(f"{self._here}/")}
+        return {**all_sites, **own}
 
     def _address(self, book: Book, op: Operation, target: str) -> str:
         """Where a request goes; a resource that moves is at the last Location that the service here gave."""
@@ -146,10 +153,19 @@ class Applier:
         last = max(given, key=lambda outcome: outcome.run, default=None)
         return along(target, last.location) if last else target
 
-    async def localise(self, recorded: Recorded, body: bytes | None) -> Translated:
-        """The request with this site's own ids. Raises _Waits if one isn't known here yet."""
+    async def localise(
+        self, recorded: Recorded, body: bytes | None, shares: Mapping[str, str] | None = None
+    ) -> Translated:
+        """The request with this site's own ids, and those of other sites where their services are used. Raises _Waits
+        if one isn't known here yet.
+        """
         rids = rids_in(recorded.target, recorded.headers, body)
         ids = await self._ledger.local_ids(rids, self._here)
+        for rid in rids - ids.keys() if shares else ():
+            book = await self._ledger.book(rid)
+            site = shares.get(book.summary.service) if book and shares else None
+            if book and site and (local := book.local_id(site)):
+                ids[rid] = local
         try:
             return at_site(recorded.target, recorded.headers, body, ids, self._here)
         except NoIdThere as unknown:

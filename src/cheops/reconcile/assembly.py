@@ -53,7 +53,14 @@ class Reconciling:
         )
         self.exchange = Exchange(self.ledger, self.engine, ground.transport, ground.peers, ground.drawn)
         self.writer = Writer(
-            self.ledger, self.engine, self.exchange, ground.blobs, ground.peers, self._application, ground.digits
+            self.ledger,
+            self.engine,
+            self.exchange,
+            ground.blobs,
+            ground.transport,
+            ground.peers,
+            self._application,
+            ground.digits,
         )
 
         self.operator = Operator(self.ledger, self.engine, ground.transport, ground.peers, self._application)
@@ -64,6 +71,10 @@ class Reconciling:
     async def open(self) -> None:
         """Takes up where the store ended. Raises StoreFailed."""
         await self.ledger.open()
+
+    async def work(self) -> None:
+        """Until it is cancelled: executes what is due, and leaves the peers to another agent of the site."""
+        await self.engine.run()
 
     async def run(self) -> None:
         """Until it is cancelled."""

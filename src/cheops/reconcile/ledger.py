@@ -60,7 +60,7 @@ class Ledger:
         self.complaint = ""
         self.lost = False
         """Whether peers say that there was another store before this one."""
-        self._shared = shared
+        self.shared = shared
         self._clock = Clock()
         self._entries: OrderedDict[str, tuple[Dossier, Book]] = OrderedDict()
         self._locks: dict[str, tuple[asyncio.Lock, int]] = {}
@@ -91,7 +91,7 @@ class Ledger:
         return frozenset(n.value for n in named if n.site in (self.here, "") and n.summary.rid != rid)
 
     async def _entry(self, rid: str) -> tuple[Dossier, Book] | None:
-        if not self._shared and (entry := self._entries.get(rid)):
+        if not self.shared and (entry := self._entries.get(rid)):
             self._entries.move_to_end(rid)
             return entry
         dossier = await self.store.read(rid)
@@ -99,7 +99,7 @@ class Ledger:
 
     def _remember(self, dossier: Dossier) -> tuple[Dossier, Book]:
         entry = (dossier, book_of(dossier))
-        if not self._shared:
+        if not self.shared:
             self._entries[dossier.summary.rid] = entry
             while len(self._entries) > MOST_REMEMBERED:
                 self._entries.popitem(last=False)
@@ -119,7 +119,7 @@ class Ledger:
                 if (book and holds(book)) or left <= 0:
                     return book
                 with suppress(TimeoutError):
-                    async with asyncio.timeout(min(left, LOOK_SECONDS) if self._shared else left):
+                    async with asyncio.timeout(min(left, LOOK_SECONDS) if self.shared else left):
                         await changed.wait()
         finally:
             self._waiting[rid].discard(changed)
@@ -195,7 +195,7 @@ class Ledger:
                     stale = given_up(book, self.here)
                     dossiers[rid], book = self._with(rid, dossiers[rid], stale)
                     told += [Told(item=outcome) for outcome in stale]
-                if not self._shared and self.idle(book):  # a restarted agent needn't look at it
+                if not self.shared and self.idle(book):  # a restarted agent needn't look at it
                     dues[rid] = None
             summaries = tuple(dossier.summary for dossier in dossiers.values())
             await self._write(Changes(told=tuple(told), summaries=summaries, due=dues), dossiers)
