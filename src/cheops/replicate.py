@@ -33,6 +33,7 @@ from cheops.reconcile.writing import Writer
 from cheops.scope import Location, Replicas, SiteName, Spread
 
 PASSED = b"cheops-passed"  # the site that has passed a request on
+UNABLE = frozenset({502, 503, 504})
 ASK_SECONDS = 1.5
 UNKNOWN_SECONDS = 1.0  # that nobody holds it isn't asked again
 MOST_UNKNOWN = 10_000
@@ -200,9 +201,12 @@ class Replication:
             return None
         if summary and not summary.gone:
             book = await self._book(summary.rid)
+            others = self._able(book)
             if self._ledger.here in book.holders and (local := await self._local(request, book)):
-                return local
-            return await self._pass_on(request, self._able(book), executor)
+                if local.status not in UNABLE or not others:
+                    return local
+                await local.body.aclose()
+            return await self._pass_on(request, others, executor)
         if sites is not None:
             ordered = sorted(sites, key=lambda site: site != self._ledger.here)
             return await self._pass_on(request, ordered, executor)
