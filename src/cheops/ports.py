@@ -13,6 +13,7 @@ HEARTBEAT = "/~cheops/heartbeat"  # what agents ask each other; Envoy doesn't lo
 DISTANCES = "/distances"
 LOG = "/log"
 HOLDERS = "/holders"
+CONTENT = "/content"
 COMMAND = "/command"
 BLOBS = "/blobs/"  # and the SHA-256 of one
 

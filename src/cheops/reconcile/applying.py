@@ -18,7 +18,7 @@ from cheops.applications.concern import item_of
 from cheops.applications.lists import listed, next_page
 from cheops.applications.replies import Follow, Progress, failed_inside, follow, has_key, key_in, made
 from cheops.applications.translate import Translated, along, at_site, rids_in
-from cheops.errors import CheopsError, CredentialsFailed, NoIdThere, SiteUnreachable, StoreFailed
+from cheops.errors import CheopsError, CredentialsFailed, NoIdThere, Refused, SiteUnreachable, StoreFailed
 from cheops.model import Headers, Reply, Request
 from cheops.ports import Blobs, Credentials, Transport
 from cheops.reconcile.book import Book
@@ -282,6 +282,27 @@ class Applier:
             reply = await self._transport.send(request, site=self._here)
             _, content = await kept(reply)
         return reply.status, reply.headers, content
+
+    async def content(self, book: Book, op: Operation) -> AsyncGenerator[bytes, None]:
+        """What this site's service has where an operation has put a body: for who is to have it too, once the body
+        itself isn't kept any more. Raises Refused, SiteUnreachable, CredentialsFailed.
+        """
+        assert op.request
+        try:
+            place = await self.localise(replace(op.request, body=None), None)
+        except _Waits as waits:
+            raise Refused(waits.why, site=self._here, answer=404) from waits
+        credentials = await self._credentials.headers(book.summary.service) or ()
+        headers = ((b"host", self.settings.host(book.summary.service).encode()), *credentials)
+        request = Request(
+            service=book.summary.service, method="GET", target=place.target.encode("latin1"), headers=headers
+        )
+        reply = await self._transport.send(request, site=self._here)
+        async with aclosing(reply.body) as body:
+            if reply.status != 200:
+                raise Refused(f"the service answered {reply.status}", site=self._here, answer=reply.status)
+            async for chunk in body:
+                yield chunk
 
     # Whether something was executed
 

@@ -5,7 +5,7 @@ agent of the same site hears of a change at once; it finds out when it looks.
 """
 
 import asyncio
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, replace
@@ -66,6 +66,8 @@ class Ledger:
         self._locks: dict[str, tuple[asyncio.Lock, int]] = {}
         self._passed: dict[tuple[str, Dot, str], float] = {}
         self.unsent: set[tuple[str, Dot]] = set()
+        self.keeping: Counter[str] = Counter()
+        """Bodies, by their SHA-256, whose operations aren't written down yet."""
         self.idle: Callable[[Book], bool] = lambda _: False
         self._waiting: dict[str, set[asyncio.Event]] = {}
 

@@ -7,6 +7,7 @@ If nobody has accepted it, nobody will later: who asked was told that it failed.
 import asyncio
 import json
 import re
+from collections import Counter
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -96,6 +97,23 @@ class Writer:
         """
         wish = wish_of(request)
         body = await self._blobs.keep(request.body) if request.body else None
+        sha256 = body.sha256 if body else ""
+        self._ledger.keeping[sha256] += 1
+        try:
+            return await self._write(request, concern, body, placement, shares, wish)
+        finally:
+            self._ledger.keeping[sha256] -= 1
+            self._ledger.keeping += Counter()  # drops what is at 0
+
+    async def _write(
+        self,
+        request: Request,
+        concern: Concern,
+        body: Body | None,
+        placement: Sequence[str],
+        shares: Mapping[str, str],
+        wish: Wish,
+    ) -> Reply:
         shares = {**shares, **await self._lacking(request, concern, body, placement)}
         written = await self._written(request, concern, body, tuple(placement), shares)
         callers = secret_headers(request.headers, request.service, self._application())
