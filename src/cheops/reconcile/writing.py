@@ -214,7 +214,7 @@ class Writer:
         target = request.target.decode("latin1")
         refuse_secrets(target)
         headers = recordable(request.headers, request.service, application)
-        named = await self._ledger.store.find(values_in(target, media_type, inline, headers))
+        named = await self._ledger.find(values_in(target, media_type, inline, headers))
         cast = in_rids(target, headers, inline, named, self._here, request.service, application)
         if cast.unknown:
             raise BadRequest(
