@@ -151,10 +151,10 @@ class Telling:
 
     def _verified(self, found: Verified) -> None:
         self._told.append(found.state)
-        self._told += [f"  {each.site}: {each.state}{each.why and f', {each.why}'}" for each in found.sites]
+        self._told += [f"{each.site}: {each.state}{each.why and f', {each.why}'}" for each in found.sites]
         for each in found.fields:
             says = f", the log says {json.dumps(each.says)}" if each.operation else ", the log says nothing"
-            self._told.append(f"  {name_of_field(each)}: {json.dumps(each.values)}{says}")
+            self._told.append(f"{name_of_field(each)}: {json.dumps(each.values)}{says}")
 
     def _operator(self, site: str) -> Operator:
         parts = self.world[site].parts

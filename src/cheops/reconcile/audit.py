@@ -35,7 +35,7 @@ from cheops.reconcile.ledger import Ledger
 from cheops.reconcile.reading import Reader
 from cheops.reconcile.showing import BY_COMMAND, name_of
 from cheops.reconcile.steps import Step
-from cheops.record.operation import Kind, Operation, Outcome, State
+from cheops.record.operation import Kind, Operation, Outcome, Recorded, State
 from cheops.record.superseding import makes
 
 At = Callable[[str, Command, type[Any]], Awaitable[Any]]
@@ -118,7 +118,7 @@ class Audit:
             return Mended(site=site, done=True, what=await at(site, asked, str))
         except CheopsError as error:
             hint = f" ({error.hint})" if error.hint else ""
-            return Mended(site=site, done=False, what=error.detail + hint)
+            return Mended(site=site, done=False, what=error.detail.removeprefix(f"{site}: ") + hint)
 
     # At this site
 
@@ -157,20 +157,23 @@ class Audit:
             return await self._repeat(book, command.operations, at)
 
     async def _repeat(self, book: Book, names: Sequence[str], at: At) -> str:
-        ops = self._deletes(book) if book.log.gone else repeated(book, self._here, names)
+        ops = await self._deletes(book) if book.log.gone else repeated(book, self._here, names)
         stuck = [name_of(op.dot) for op in ops if not plays_again(book, op)]
         ops = tuple(op for op in ops if plays_again(book, op))
         hint = f"Send the service a request that says it: cheops resource show {book.rid}"
         if not ops:
-            what = f"{', '.join(stuck or names)} can't be executed again where the resource is"
+            what = f"what says it ({', '.join(stuck or names)}) can't be executed again where the resource is"
             raise NothingToDo(what, hint=hint)
         for op in ops:
             await self._execute(book, op, at, again=True)
         rest = f"; {', '.join(stuck)} can't be, where the resource is" if stuck else ""
         return f"{', '.join(name_of(op.dot) for op in ops)} executed again{rest}"
 
-    def _deletes(self, book: Book) -> tuple[Operation, ...]:
-        return tuple(op for op in book.log.effective if op.kind is Kind.DELETE and op.request)
+    async def _deletes(self, book: Book) -> tuple[Operation, ...]:
+        """The delete, as it was before its request was forgotten."""
+        secret = bool(await self._reader.own(book))
+        request = Recorded(method="DELETE", target=self._reader.item(book), secret=secret)
+        return tuple(replace(op, request=request) for op in book.log.effective if op.kind is Kind.DELETE)
 
     async def _make_anew(self, book: Book, at: At) -> str:
         """All that is in force counts as not executed here any more, and is executed. What can't be now, the engine

@@ -86,14 +86,15 @@ class Reader:
     async def _parts(self, book: Book, rules: Resource | None) -> dict[str, Part]:
         """The resource, and its facets as far as they were written. Raises CheopsError, TimeoutError."""
         facets = dict.fromkeys(op.facet for op in book.log.effective if op.kind in WRITES and op.facet)
-        credentials = await self._own(book)
+        credentials = await self.own(book)
         parts = {"": await self._part(book, rules, "", credentials)}
         if parts[""].status < 300:
             for facet in facets:
                 parts[facet] = await self._part(book, rules, facet, credentials)
         return parts
 
-    async def _own(self, book: Book) -> Headers:
+    async def own(self, book: Book) -> Headers:
+        """What this site shows to the service. Raises CredentialsFailed."""
         return await self._credentials.headers(book.summary.service) or ()
 
     async def _part(self, book: Book, rules: Resource | None, facet: str, credentials: Headers) -> Part:
@@ -123,7 +124,7 @@ class Reader:
         CredentialsFailed, TimeoutError.
         """
         settings, service = self._settings(), book.summary.service
-        target = item_of(book.summary, settings.application) + (f"/{facet}" if facet else "")
+        target = self.item(book) + (f"/{facet}" if facet else "")
         ids = await self._ledger.local_ids(rids_in(target, (), None), self._ledger.here)
         request = Request(
             service=service,
@@ -132,7 +133,7 @@ class Reader:
             headers=(
                 (b"host", settings.host(service).encode()),
                 (b"accept", self._accepted(book, facet).encode("latin1")),
-                *(await self._own(book) if credentials is None else credentials),
+                *(await self.own(book) if credentials is None else credentials),
             ),
         )
         async with asyncio.timeout(settings.seconds):
@@ -149,8 +150,7 @@ class Reader:
 
     async def _in_rids(self, book: Book, body: bytes) -> bytes:
         """A body of this site's service, with rids where it has ids of its own."""
-        application = self._settings().application
-        target = item_of(book.summary, application)
+        application, target = self._settings().application, self.item(book)
         named = await self._ledger.store.find(values_in(target, "application/json", body))
         here, service = self._ledger.here, book.summary.service
         return in_rids(target, _JSON, body, named, here, service, application).body or b""
@@ -166,6 +166,10 @@ class Reader:
             if isinstance(value, dict):
                 found[name_of(op.dot)] = value
         return found
+
+    def item(self, book: Book) -> str:
+        """The path of the resource, in rid form."""
+        return item_of(book.summary, self._settings().application)
 
     def rules(self, book: Book) -> Resource | None:
         """What the description says of its type."""
