@@ -1,4 +1,4 @@
-"""`cheops verify`, `cheops repair`: whether replicas are alike, by what the services say; and the log executed again."""
+"""`cheops verify`, `cheops repair`: whether replicas are alike, as the services tell them; the log executed again."""
 
 import json
 import sys
@@ -98,13 +98,12 @@ def _verified(found: dict[str, Any]) -> list[str]:
     lines = [f"{head}: {found['state']}"]
     if found["state"] in ("equal", "skipped"):
         return lines
-    lines += _inside(
-        table(("site", "state", "why"), [[s["site"], s["state"], s["why"] or "-"] for s in found["sites"]])
-    )
+    rows = [[site["site"], site["state"], site["why"] or "-"] for site in found["sites"]]
+    lines += _inside(table(("site", "state", "why"), rows))
     if found["fields"]:
         sites = [site["site"] for site in found["sites"]]
-        rows = [_field(each, sites) for each in found["fields"]]
-        lines += ["", *_inside(table(("field", "the log says", "by", *sites), rows))]
+        fields = [_field(each, sites) for each in found["fields"]]
+        lines += ["", *_inside(table(("field", "the log says", "by", *sites), fields))]
     return [*lines, ""]
 
 

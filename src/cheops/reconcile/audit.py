@@ -179,6 +179,7 @@ class Audit:
         """All that is in force counts as not executed here any more, and is executed. What can't be now, the engine
         does later.
         """
+        await self._needed(book)
         own = book.own(self._here)
         ops = [op for op in book.log.effective if op.request and self._counts(own.get(op.dot))]
         if not any(makes(op) for op in ops):
@@ -194,6 +195,18 @@ class Audit:
         for op in ops:
             await self._execute(book, op, at, again=False)
         return f"made anew: {', '.join(name_of(op.dot) for op in ops)} executed"
+
+    async def _needed(self, book: Book) -> None:
+        """Raises NothingToDo if what it is inside of, or refers to, isn't here either."""
+        for rid in filter(None, (book.summary.parent, *book.log.refers)):
+            other = await self._ledger.book(rid)
+            if other and not other.log.gone and self._here in other.holders:
+                reading = await self._reader.read(other, BUSY_SECONDS)
+                if reading.state == ABSENT:
+                    raise NothingToDo(
+                        f"nothing was changed: it needs {rid}, which is absent here, too",
+                        hint=f"First: cheops repair {rid}",
+                    )
 
     def _counts(self, outcome: Outcome | None) -> bool:
         return outcome is not None and outcome.state in (State.DONE, State.SKIPPED)

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from cheops.applications.fields import PLAIN, leaves
+from cheops.applications.fields import PLAIN, leaves, without
 from cheops.applications.json_text import parsed
 from cheops.applications.replies import comparable, learned
 from cheops.applications.resources import Resource
@@ -24,6 +24,7 @@ from cheops.record.paths import ancestors
 READ, ABSENT, PENDING, UNREADABLE, SKIPPED = "read", "absent", "pending", "unreadable", "skipped"
 EQUAL, DRIFTED = "equal", "drifted"
 WRITES = frozenset({Kind.CREATE, Kind.REPLACE, Kind.MERGE})
+_IDS = frozenset({"id", "uuid"})
 _MISSING: Any = None
 """What isn't there: for most services the same as null."""
 
@@ -189,8 +190,12 @@ def _written(op: Operation, rules: Resource | None) -> Iterator[tuple[str, Any]]
 
 
 def unwrapped(body: bytes, facet: str, rules: Resource | None) -> Any:
-    """What of a body is compared; None if it is no JSON."""
-    return parsed(body) if facet else comparable(body, rules)
+    """What of a body is compared; None if it is no JSON. A type that isn't described has no wrapper: what looks like
+    one in a merge may be a field.
+    """
+    if facet:
+        return parsed(body)
+    return comparable(body, rules) if rules else without(parsed(body), _IDS)
 
 
 def content_said(book: Book, facet: str) -> tuple[str, Operation] | None:

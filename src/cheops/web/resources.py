@@ -57,6 +57,13 @@ class VerifiedPage(BaseModel):
     next: str = ""
 
 
+class RepairedPage(BaseModel):
+    """`next` is where the next page begins, "" if there is none."""
+
+    repaired: list[Repaired]
+    next: str = ""
+
+
 def resources_routes(operator: Operator, view: Callable[[], View]) -> APIRouter:
     """The routes; `view` is what the site knows of the others."""
     router = APIRouter(responses=PROBLEM)
@@ -123,6 +130,13 @@ def _commanding(router: APIRouter, operator: Operator, view: Callable[[], View])
     async def repair(rid: str, seconds: Seconds = 10) -> Repaired:
         """The log is executed again where a replica isn't as it says."""
         return await operator.repair(rid, seconds)
+
+    @router.post("/repair")
+    async def repair_all(after: After = "", limit: FewAtOnce = 20, seconds: Seconds = 10) -> RepairedPage:
+        """The same for the resources that this site holds."""
+        page = await operator.lists.resources(after=after, limit=limit)
+        found = [await operator.repair(each.rid, seconds) for each in page.resources]
+        return RepairedPage(repaired=found, next=page.next)
 
     @router.post("/operations/{rid}/{author}/{n}/retry")
     async def retry(rid: str, author: str, n: int, site: str | None = None) -> Settled:
