@@ -286,19 +286,30 @@ class _JsonOf:
         return self._field(path, values, wrong, op, says)
 
     def _replied(self, site: str, op: Operation, path: str, says: Any) -> Any:
-        """What the site's service made of it; if its reply doesn't tell, what was said."""
+        """What the site's service made of it; if its reply doesn't tell, what was said. A service of another version
+        may not have the field at all.
+        """
         reply = self.replies.get(site, {}).get(name_of(op.dot))
-        if not isinstance(reply, dict):
-            return says
-        fields = dict(leaves(reply))
-        return _at(fields, path) if _at(fields, path) is not _MISSING else says
+        return _at(dict(leaves(reply)), path) if isinstance(reply, dict) and reply else says
 
     def _unsaid(self, path: str, values: Mapping[str, Any], log: Said, ignored: bool) -> FieldVerified | None:
-        """What replaces all of it is the log's last word on it, also if it leaves it out."""
+        """What replaces all of it is the log's last word on it, also if it leaves it out; what came of that at a site,
+        its reply says.
+        """
         if ignored:
             return None
-        whole = log.whole if log.whole and log.whole.kind is Kind.REPLACE and path not in log.fields else None
-        return self._field(path, values, list(values), whole, None)
+        whole = log.whole
+        if whole is None or whole.kind is not Kind.REPLACE or path in log.fields or not self._represented(whole, log):
+            return self._field(path, values, list(values), None, None)
+        wrong = [site for site, value in values.items() if value != self._replied(site, whole, path, None)]
+        return self._field(path, values, wrong, whole, None)
+
+    def _represented(self, op: Operation, log: Said) -> bool:
+        """Whether all sites have answered to the operation with all that they had then."""
+        says = {path for path, (_, by) in log.fields.items() if by is op}
+        replies = [self.replies.get(site, {}).get(name_of(op.dot)) for site in self.has]
+        told = [dict(leaves(reply)) if isinstance(reply, dict) else {} for reply in replies]
+        return all(fields and all(path in fields for path in says) for fields in told)
 
     def _field(
         self, path: str, values: Mapping[str, Any], drifted: list[str], op: Operation | None, says: Any

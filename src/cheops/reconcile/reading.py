@@ -65,7 +65,7 @@ class Reader:
             async with asyncio.timeout(seconds):
                 parts = await self._parts(book, rules)
         except (CheopsError, TimeoutError) as error:
-            why = error.detail if isinstance(error, CheopsError) else f"the service took longer than {seconds:g} s"
+            why = error.detail if isinstance(error, CheopsError) else "the service didn't answer in time"
             return Reading(**told, state=UNREADABLE, why=why)
         now = await self._ledger.book(book.rid)
         if now is None or now.log.vector != book.log.vector or now.own(here) != book.own(here):

@@ -150,10 +150,25 @@ def test_a_majority_isnt_the_truth() -> None:
     assert to_repeat(found, "Site2") == []
 
 
-def test_what_a_replacement_leaves_out_is_said_by_it() -> None:
-    found = verified(log_of(("PUT", {"a": 1})), {"a": 1}, {"a": 1, "x": 2})
-    assert [(each.path, each.operation) for each in found.fields] == [("x", f"{AUTHOR}/1")]
-    assert to_repeat(found, "Site1") == to_repeat(found, "Site2") == [f"{AUTHOR}/1"]
+def test_what_a_replacement_leaves_out_is_as_the_site_replied_to_it() -> None:
+    book = log_of(("PUT", {"a": 1}))
+    found = verified(book, {"a": 1}, {"a": 1, "x": 2}, ({1: {"a": 1}}, {1: {"a": 1}}))
+    assert [(each.path, each.operation, each.drifted) for each in found.fields] == [("x", f"{AUTHOR}/1", ["Site2"])]
+    assert to_repeat(found, "Site2") == [f"{AUTHOR}/1"]
+    (field,) = verified(book, {"a": 1}, {"a": 1, "x": 2}).fields
+    assert (field.operation, field.drifted) == ("", ["Site1", "Site2"]), "nobody knows"
+
+
+def test_a_field_that_a_site_of_another_version_does_not_have_is_no_drift() -> None:
+    """L2 (starlingx LP#2163966): it would be mended again and again."""
+    new, old = {"a": 1, "x": 1, "default": 1}, {"a": 1}
+    for what in ("POST", "PUT"):
+        book = log_of((what, {"a": 1, "x": 1}))
+        assert verified(book, new, old, ({1: new}, {1: old})).state == "equal"
+    book = log_of(("POST", {"a": 1}), ("PATCH", {"x": 1}))
+    replies = ({1: {"a": 1, "default": 1}, 2: new}, {1: old, 2: old})
+    assert verified(book, new, old, replies).state == "equal"
+    assert drifted(verified(book, new, {"a": 2}, replies)) == {"a": ["Site2"]}
 
 
 def test_what_sites_set_themselves_is_learned_from_the_replies_to_one_creation() -> None:
