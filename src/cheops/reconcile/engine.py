@@ -286,7 +286,7 @@ class Engine:
         body = op.request.body if op.request else None
         if body and body.sha256:
             await self._fetch(op, book.holders)
-        if self._needs_intent(op) and before.state is not State.BEGUN:
+        if self.needs_intent(op) and before.state is not State.BEGUN:
             before = replace(before, state=State.BEGUN, version=before.version, code="", why="")
             await self._ledger.report(replace(before, version=version_after(before, now)), quiet=True)
         if not self._claims.holds(book.rid):
@@ -295,7 +295,8 @@ class Engine:
         applied = await self._applier.apply(book, step, before, lent.callers if lent else None)
         return await self._note(book, op, before, applied)
 
-    def _needs_intent(self, op: Operation) -> bool:
+    def needs_intent(self, op: Operation) -> bool:
+        """Whether it is written down before it is sent."""
         return op.kind is Kind.CREATE or (op.kind is Kind.ACTION and not op.repeats)
 
     async def _note(self, book: Book, op: Operation, before: Outcome, applied: Applied) -> float | None:
