@@ -1,7 +1,8 @@
 """A service as sites know them: a REST application that keeps documents, and whose owner can make it fail.
 
-POST to a collection makes a document with an id of the service's own; PUT makes or replaces one; PATCH merges (RFC
-7396); DELETE removes; GET reads one, or lists. Bytes below a document (PUT /notes/1/file) are kept as they come.
+POST to a collection makes a document, with an id of the service's own if the client gives none; PUT makes or replaces
+one; PATCH merges (RFC 7396); DELETE removes; GET reads one, or lists. Bytes below a document (PUT /notes/1/file) are
+kept as they come.
 """
 
 import asyncio
@@ -26,6 +27,7 @@ class BlackBox:
         self.site, self._ids = site, ids
         self.documents: dict[str, dict[str, Any]] = {}
         self.files: dict[str, str] = {}
+        self.contents: dict[str, bytes] = {}
         self.executed: list[str] = []
         self.requests: list[Request] = []
         self.wants: bytes | None = None
@@ -57,16 +59,19 @@ class BlackBox:
                 self.documents[path]["count"] = self.documents[path].get("count", 0) + 1
                 return reply(200, self.documents[path])
             case "POST":
-                local = self._ids()
+                local = json.loads(content).get("id") or self._ids()
                 self.documents[f"{path}/{local}"] = {**json.loads(content), "id": local, "made_by": self.site}
                 return reply(201, self.documents[f"{path}/{local}"], (b"location", f"{path}/{local}".encode()))
             case "PUT" if (above := path.rpartition("/")[0]) in self.documents:
                 self.files[path] = hashlib.sha256(content).hexdigest()
+                self.contents[path] = content
                 return reply(204, None) if above else reply(200, {})
             case "PUT":
                 there = path in self.documents
                 self.documents[path] = {**json.loads(content), "id": path.rpartition("/")[2]}
                 return reply(200 if there else 201, self.documents[path])
+            case "GET" if path in self.contents:
+                return Reply(status=200, headers=(), body=once(self.contents[path]))
             case "GET" if path in self.documents:
                 return reply(200, self.documents[path])
             case "GET" if any(key.startswith(path + "/") for key in self.documents):

@@ -5,7 +5,7 @@ import sys
 import click
 
 from cheops import __version__
-from cheops.cli.agent import agent
+from cheops.cli.agent import agent, worker
 from cheops.cli.lab import lab_commands
 from cheops.cli.operations import conflict_commands, conflicts, done, drop, operations, retry
 from cheops.cli.plan import plan
@@ -25,6 +25,7 @@ def cheops() -> None:
 
 for command in (
     agent,
+    worker,
     conflict_commands,
     conflicts,
     done,
