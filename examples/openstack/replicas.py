@@ -34,8 +34,10 @@ def console(bed: Bed, site: str) -> Console:
 
 def found(bed: Bed, site: str, name: str) -> dict[str, Any]:
     """What a site's glance says of an image of that name."""
-    [image] = bed.admin(site)(bed.address(site, "image"), "GET", f"/v2/images?name={name}")["images"]
-    return {field: value for field, value in image.items() if field not in OWN}
+    images = bed.admin(site)(bed.address(site, "image"), "GET", f"/v2/images?name={name}")["images"]
+    if len(images) != 1:
+        raise RuntimeError(f"{site} has {len(images)} images {name}: {images}")
+    return {field: value for field, value in images[0].items() if field not in OWN}
 
 
 def same(tour: Tour, name: str, **fields: str) -> bool:

@@ -15,7 +15,7 @@ import structlog
 from cheops.errors import Busy, CheopsError
 from cheops.model import Headers
 from cheops.ports import Claim, LogStore
-from cheops.reconcile.applying import UNDER_WAY, Applied, Applier, version_after
+from cheops.reconcile.applying import AGAIN, UNDER_WAY, Applied, Applier, version_after
 from cheops.reconcile.backoff import pause, soonest
 from cheops.reconcile.book import Book
 from cheops.reconcile.ledger import Ledger
@@ -291,7 +291,10 @@ class Engine:
         body = op.request.body if op.request else None
         if body and body.sha256:
             await self._fetch(op, book.holders)
-        if self.needs_intent(op) and before.state is not State.BEGUN:
+        once = self._applier.taken_once(book, op) is not None
+        if once and before.state is State.BEGUN and (book.rid, op.dot) not in self._ledger.unsent:
+            before = replace(before, code=AGAIN)
+        elif (self.needs_intent(op) or once) and before.state is not State.BEGUN:
             before = replace(before, state=State.BEGUN, version=before.version, code="", why="")
             await self._ledger.report(replace(before, version=version_after(before, now)), quiet=True)
         if not self._claims.holds(book.rid):
