@@ -18,7 +18,7 @@ story's own. The commands:
     unable SITE STATUS [TIMES]                       it answers the next reads so
     without SITE FIELD                               it is of a version that doesn't know a field, and drops it
     forget SITE                                      it loses all that it keeps
-    swallow SITE SITE · unanswered SITE SITE         what agents ask each other is lost, or the answer is; no link breaks
+    swallow SITE SITE · unanswered SITE SITE         agents hear nothing from each other, or no answer
     kept SITE SITE                                   how much the first one's log keeps for the other
     remove SITE                                      `cheops site remove --force`, and its machine is gone
     wants SITE TOKEN · own SITE TOKEN                Authorization that it asks for; what the site's settings have
@@ -102,9 +102,8 @@ class Telling:
             method, path, document, **{k.replace("-", "_"): v for k, v in headers.items()}
         )
         said = answer.body.get("detail", answer.body) if isinstance(answer.body, dict) else answer.body
-        self._told.append(
-            f"{answer.status} {said if isinstance(said, str) else json.dumps(said) if said or said == [] else ''}".rstrip()
-        )
+        text = said if isinstance(said, str) else json.dumps(said) if said or said == [] else ""
+        self._told.append(f"{answer.status} {text}".rstrip())
         if isinstance(answer.body, dict) and answer.body.get("hint"):
             self._told.append(f"hint: {answer.body['hint']}")
         for name in ("cheops-resource", "cheops-outcome"):
