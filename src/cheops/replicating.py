@@ -3,7 +3,7 @@
 import random
 import secrets
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from functools import partial
 
@@ -14,6 +14,7 @@ from cheops.observe.replicas import Replicas
 from cheops.ports import Credentials, KeptScopes, LogStore, Peers, Transport
 from cheops.reconcile.applying import Settings
 from cheops.reconcile.assembly import Ground, Reconciling
+from cheops.record.operation import Dot
 from cheops.replicate import Replication
 from cheops.stores.blobs import BlobFiles
 from cheops.stores.sql import open_log
@@ -100,6 +101,9 @@ class Replicating:
 
     async def commanded(self, wire: bytes) -> bytes:
         return await self.parts.operator.commanded(wire)
+
+    def content(self, rid: str, dot: Dot) -> AsyncGenerator[bytes, None]:
+        return self.parts.content(rid, dot)
 
     # While the agent runs
 
