@@ -20,7 +20,6 @@ story's own. The commands:
     lose SITE [TIMES]                                it executes them, and its answers are lost
     unable SITE STATUS [TIMES]                       it answers the next reads so
     without SITE FIELD                               it is of a version that doesn't know a field, and drops it
-    forget SITE                                      it loses all that it keeps
     swallow SITE SITE · unanswered SITE SITE         agents hear nothing from each other, or no answer
     kept SITE SITE                                   how much the first one's log keeps for the other
     remove SITE                                      `cheops site remove --force`, and its machine is gone
@@ -259,9 +258,6 @@ class Telling:
                 document.pop(field, None)
 
         box.after = drop
-
-    async def _forget(self, site: str) -> None:
-        self.world[site].box.documents.clear()
 
     async def _swallow(self, one: str, other: str) -> None:
         self._disturb(one, other, arrives=False)
