@@ -83,7 +83,9 @@ class Applier:
         op = step.operation
         if op.kind is Kind.PLACE and not step.leaves:
             return Applied(outcome=self._now(before, state=State.DONE, run=self._run(book)))
-        if op.request is None and not step.leaves:  # the log was pruned before this site was told of it: what follows says it all anew
+        if (
+            op.request is None and not step.leaves
+        ):  # the log was pruned before this site was told of it: what follows says it all anew
             return Applied(outcome=self._now(before, state=State.DONE, run=self._run(book), code="overridden", why=""))
         recorded = self._recorded(book, step)
         try:
