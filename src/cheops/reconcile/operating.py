@@ -220,7 +220,7 @@ class Operator:
 
     async def _wait(self, command: Command) -> Converged:
         def rest(book: Book) -> list[Left]:
-            return [*unheard(book.log.vector, self.here, command.known), *left(book, self._peers.peers())]
+            return [*unheard(book.log.vector, self.here, command.known), *left(book, self.here, self._peers.peers())]
 
         def goes_on(book: Book) -> bool:
             return not (found := rest(book)) or any(each.ends for each in found)
