@@ -1,7 +1,8 @@
 """A service as sites know them: a REST application that keeps documents, and whose owner can make it fail.
 
-POST to a collection makes a document with an id of the service's own; PUT makes or replaces one; PATCH merges (RFC
-7396); DELETE removes; GET reads one, or lists. Bytes below a document (PUT /notes/1/file) are kept as they come.
+POST to a collection makes a document, with an id of the service's own if the client gives none; PUT makes or replaces
+one; PATCH merges (RFC 7396); DELETE removes; GET reads one, or lists. Bytes below a document (PUT /notes/1/file) are
+kept as they come.
 """
 
 import asyncio
@@ -65,7 +66,7 @@ class BlackBox:
                 self.documents[path]["count"] = self.documents[path].get("count", 0) + 1
                 return reply(200, self.documents[path])
             case "POST":
-                local = self._ids()
+                local = json.loads(content).get("id") or self._ids()
                 self.documents[f"{path}/{local}"] = {**json.loads(content), "id": local, "made_by": self.site}
                 return reply(201, self.documents[f"{path}/{local}"], (b"location", f"{path}/{local}".encode()))
             case "PUT" if (above := path.rpartition("/")[0]) in self.documents:

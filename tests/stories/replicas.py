@@ -9,6 +9,7 @@ story's own. The commands:
     executed SITE                                    what it has executed since this was told last
     show SITE RID                                    what that site knows of a resource
     conflicts SITE RID
+    place SITE RID SITE… [keep|delete]               `cheops resource scope`: from now on it is held by these
     verify SITE RID · repair SITE RID                the replicas are compared, or made as the log says
     tamper SITE PATH JSON · forget SITE PATH         behind our back, the service there gets this, or loses it
     spoil SITE PATH                                  the bytes there are others
@@ -177,6 +178,13 @@ class Telling:
         if book is None:
             raise ValueError(f"{site} knows nothing of it")
         return book
+
+    async def _place(self, site: str, rid: str, *sites: str) -> None:
+        leave = sites[-1] if sites[-1] in ("keep", "delete") else "keep"
+        wanted = tuple(site for site in sites if site not in ("keep", "delete"))
+        parts = self.world[site].parts
+        assert parts, "it runs"
+        await parts.operator.place(rid, wanted, leave)
 
     async def _cut(self, one: str, other: str) -> None:
         self.world.cut(one, other)

@@ -5,7 +5,7 @@ import sys
 import click
 
 from cheops import __version__
-from cheops.cli.agent import agent
+from cheops.cli.agent import agent, worker
 from cheops.cli.drift import repair, verify
 from cheops.cli.lab import lab_commands
 from cheops.cli.operations import conflict_commands, conflicts, done, drop, operations, retry
@@ -26,6 +26,7 @@ def cheops() -> None:
 
 for command in (
     agent,
+    worker,
     conflict_commands,
     conflicts,
     done,

@@ -157,6 +157,10 @@ class Engine:
             self._again.discard(rid)
             self.wake(rid)
 
+    def holds(self, rid: str) -> bool:
+        """Whether a resource that is worked on here is surely claimed by this agent still."""
+        return self._claims.holds(rid)
+
     def _done(self, rid: str, task: "asyncio.Task[None]") -> None:
         del self._working[rid]
         if not task.cancelled() and (error := task.exception()):
@@ -289,6 +293,8 @@ class Engine:
         if self.needs_intent(op) and before.state is not State.BEGUN:
             before = replace(before, state=State.BEGUN, version=before.version, code="", why="")
             await self._ledger.report(replace(before, version=version_after(before, now)), quiet=True)
+        if not self._claims.holds(book.rid):
+            return now  # this agent stood still for so long that another one may be at it
         self._ledger.unsent.discard((book.rid, op.dot))
         applied = await self._applier.apply(book, step, before, lent.callers if lent else None)
         return await self._note(book, op, before, applied)
@@ -342,29 +348,46 @@ class _Own:
     async def take(self, rid: str) -> Claim | None:
         return Claim(rid=rid, owner="", until=0.0, revision=0)
 
+    def holds(self, rid: str) -> bool:
+        return True
+
     async def give_back(self, claim: Claim, due: float | None) -> None:
         return
 
 
 class _Leases:
-    """Claims that other agents of the site see; renewed while the work goes on, they end with who holds them."""
+    """Claims that other agents of the site see; renewed while the work goes on, they end with who holds them.
+
+    Nothing is begun in the last third of a lease that wasn't renewed: then another agent may soon do it.
+    """
 
     def __init__(self, store: LogStore, owner: str, now: Callable[[], float]) -> None:
         self._store, self._owner, self._now = store, owner, now
         self._renewing: dict[str, asyncio.Task[None]] = {}
+        self._until: dict[str, float] = {}
 
     async def take(self, rid: str) -> Claim | None:
         now = self._now()
         claim = await self._store.claim_one(rid, self._owner, now, now + LEASE_SECONDS)
         if claim:
+            self._until[rid] = claim.until
             self._renewing[rid] = asyncio.create_task(self._renew(claim))
         return claim
 
+    def holds(self, rid: str) -> bool:
+        """Whether nobody else can have claimed it, for a while."""
+        return self._until.get(rid, 0.0) - self._now() > LEASE_SECONDS / 3
+
     async def _renew(self, claim: Claim) -> None:
         while True:
-            await asyncio.sleep(LEASE_SECONDS / 3)
-            await self._store.renew(claim, self._now() + LEASE_SECONDS)
+            await asyncio.sleep(LEASE_SECONDS / 4)
+            until = self._now() + LEASE_SECONDS
+            if not await self._store.renew(claim, until):
+                self._until.pop(claim.rid, None)
+                return
+            self._until[claim.rid] = until
 
     async def give_back(self, claim: Claim, due: float | None) -> None:
         self._renewing.pop(claim.rid).cancel()
+        self._until.pop(claim.rid, None)
         await self._store.release(claim, due)
