@@ -299,3 +299,61 @@ def test_a_read_that_fails_changes_nothing() -> None:
             assert (await operator(world, "Site1").verify(other, 5)).state == "equal"
 
     run(story())
+
+
+def test_one_of_two_creations_that_cannot_be_made_anew_now_is_later() -> None:
+    async def story() -> None:
+        async with World("Site1", "Site2", described=NAMED) as world:
+            world.cut("Site1", "Site2")
+            for site in ("Site1", "Site2"):
+                asked = {"id": "a", "text": "milk"}
+                answer = await world[site].ask("POST", "/notes", asked, X_Scope=TWO, Prefer="wait=1")
+            world.heal()
+            await world.settled()
+            for site in ("Site1", "Site2"):
+                world[site].box.forget("/notes/a")
+                world[site].box.before = lambda request: None if request.method == "GET" else reply(429, {})
+                (told,) = [
+                    told for told in (await operator(world, "Site1").repair(answer.rid, 5)).told if told.site == site
+                ]
+                assert not told.done
+                world[site].box.before = lambda request: None
+                await world.settled()
+                assert world[site].box.documents["/notes/a"]["text"] == "milk"
+            assert (await operator(world, "Site1").verify(answer.rid, 5)).state == "equal"
+
+    run(story())
+
+
+def test_what_only_this_site_has_accepted_may_be_executed_by_it_again() -> None:
+    async def story() -> None:
+        async with World("Site1", "Site2") as world:
+            for site in world.sites.values():
+                site.box.wants = b"sesame"
+                site.credentials.of["notes"] = ((b"authorization", b"sesame"),)
+            answer = await world["Site1"].ask("PUT", "/notes/a", {"n": 1}, X_Scope=TWO, Authorization="sesame")
+            await operator(world, "Site1").place(answer.rid, ["Site1"])
+            await world.settled()
+            await world["Site1"].ask("PATCH", "/notes/a", {"n": 2}, Authorization="sesame")
+            await world.settled()
+            world["Site1"].box.forget("/notes/a")
+            found = await operator(world, "Site1").repair(answer.rid, 5)
+            assert found.verified.state == "equal", found.told
+            assert world["Site1"].box.documents["/notes/a"]["n"] == 2
+
+    run(story())
+
+
+def test_a_site_that_cannot_read_any_more_when_it_is_to_mend_changes_nothing() -> None:
+    async def story() -> None:
+        async with World("Site1", "Site2") as world:
+            rid = await made(world, {"text": "milk"})
+            before = await world["Site2"].store.read(rid)
+            world["Site2"].box.before = lambda request: reply(503, {"error": "no"})
+            wire = json.dumps({"what": "mend", "resource": rid, "seconds": 5}).encode()
+            problem = json.loads(await operator(world, "Site2").commanded(wire))["problem"]
+            assert problem["detail"] == "nothing was changed: the service answers 503 to a read"
+            assert problem["code"] == "site-unreachable"
+            assert await world["Site2"].store.read(rid) == before
+
+    run(story())
