@@ -16,8 +16,18 @@ from typing import IO, Any
 from cheops.applications import Application, Resource
 from cheops.applications.concern import item_of
 from cheops.applications.lists import listed, next_page
-from cheops.applications.replies import Follow, Progress, failed_inside, follow, has_key, key_in, made
-from cheops.applications.translate import Translated, along, at_site, rids_in
+from cheops.applications.replies import (
+    Follow,
+    Progress,
+    failed_inside,
+    follow,
+    from_caller,
+    has_key,
+    key_in,
+    made,
+    with_missing,
+)
+from cheops.applications.translate import Translated, along, at_site, in_rids, rids_in, values_in
 from cheops.errors import CheopsError, CredentialsFailed, NoIdThere, Refused, SiteUnreachable, StoreFailed
 from cheops.model import Headers, Reply, Request
 from cheops.ports import Blobs, Credentials, Transport
@@ -76,6 +86,8 @@ class Applier:
         recorded = self._recorded(book, step)
         try:
             headers = callers if callers is not None else await self._own(book, op, recorded)
+            if callers is None:
+                recorded = await self._for_caller(book, op, recorded)
             request = await self._request(book, op, recorded, headers or ())
         except _Waits as waits:
             return Applied(outcome=self._later(before, waits.code, waits.why))
@@ -110,8 +122,24 @@ class Applier:
 
     def _vouched(self, book: Book, op: Operation) -> bool:
         """Whether a service has accepted this operation, or once accepted what is now executed again here."""
+        return bool(self._done(book, op))
+
+    def _done(self, book: Book, op: Operation) -> list[Outcome]:
         outcomes = [o for dot in (op.dot, op.again) if dot for o in book.outcomes.get(dot, {}).values()]
-        return any(outcome.state is State.DONE for outcome in outcomes)
+        return [outcome for outcome in outcomes if outcome.state is State.DONE]
+
+    async def _for_caller(self, book: Book, op: Operation, recorded: Recorded) -> Recorded:
+        """A creation as the site itself has to ask for it: with what the service would have taken from its caller."""
+        rules, body = self._rules(book), recorded.body
+        told = next((outcome for outcome in self._done(book, op) if outcome.body), None)
+        if not (rules and rules.from_caller and told and body and body.inline) or op.facet or op.birth is None:
+            return recorded
+        said, kind = from_caller(told.body, rules), (("content-type", "application/json"),)
+        named = await self._ledger.store.find(values_in(recorded.target, "application/json", said))
+        service, application = book.summary.service, self.settings.application
+        cast = in_rids(recorded.target, kind, said, named, told.site, service, application)
+        inline = with_missing(body.inline, cast.body or said, rules)
+        return replace(recorded, body=Body(inline=inline, size=len(inline)))
 
     async def _request(self, book: Book, op: Operation, recorded: Recorded, credentials: Headers) -> Request:
         body = recorded.body

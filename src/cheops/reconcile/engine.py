@@ -62,6 +62,7 @@ class Engine:
         self._claims = _Leases(ledger.store, owner, ledger.now) if shared else _Own()
         self._shared = shared
         self._lent: dict[Key, _Lent] = {}
+        self._sent: set[Key] = set()
         self._queue: list[tuple[float, str]] = []
         self._at: dict[str, float] = {}
         self._working: dict[str, asyncio.Task[None]] = {}
@@ -77,6 +78,10 @@ class Engine:
         applied: asyncio.Future[Applied] = asyncio.get_running_loop().create_future()
         self._lent[rid, dot] = _Lent(callers=callers, until=self._ledger.now() + LEND_SECONDS, applied=applied)
         return applied
+
+    def is_sent(self, rid: str, dot: Dot) -> bool:
+        """Whether the service here is at an operation just now."""
+        return (rid, dot) in self._sent
 
     def wake(self, rid: str, at: float | None = None) -> None:
         """There may be something to do for a resource, now or at a time."""
@@ -296,8 +301,12 @@ class Engine:
         if not self._claims.holds(book.rid):
             return now  # this agent stood still for so long that another one may be at it
         self._ledger.unsent.discard((book.rid, op.dot))
-        applied = await self._applier.apply(book, step, before, lent.callers if lent else None)
-        return await self._note(book, op, before, applied)
+        self._sent.add((book.rid, op.dot))
+        try:
+            applied = await self._applier.apply(book, step, before, lent.callers if lent else None)
+            return await self._note(book, op, before, applied)
+        finally:
+            self._sent.discard((book.rid, op.dot))
 
     def needs_intent(self, op: Operation) -> bool:
         """Whether it is written down before it is sent."""

@@ -29,7 +29,7 @@ REFILLED = "refilled"
 CLOCKS_SECONDS = 60.0  # that clocks of sites may differ without anybody's minding
 SETTLING_SECONDS = 1.0  # until the peers have told what this site once reported
 PASSED_SECONDS = 60.0
-LOOK_SECONDS = 0.2  # between two looks whether another agent of this site has done something
+LOOK_SECONDS = 0.2  # between two looks whether a peer is down, or another agent of this site has done something
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -118,7 +118,7 @@ class Ledger:
         return entry
 
     async def until(self, rid: str, holds: Callable[[Book], bool], seconds: float) -> Book | None:
-        """The book once something holds of it, or as it is when time is up."""
+        """The book once something holds of it, which may depend on peers too, or as it is when time is up."""
         loop = asyncio.get_running_loop()
         end = loop.time() + seconds
         changed = asyncio.Event()
@@ -131,7 +131,7 @@ class Ledger:
                 if (book and holds(book)) or left <= 0:
                     return book
                 with suppress(TimeoutError):
-                    async with asyncio.timeout(min(left, LOOK_SECONDS) if self.shared else left):
+                    async with asyncio.timeout(min(left, LOOK_SECONDS)):
                         await changed.wait()
         finally:
             self._waiting[rid].discard(changed)
