@@ -162,6 +162,10 @@ class Engine:
             self._again.discard(rid)
             self.wake(rid)
 
+    def holds(self, rid: str) -> bool:
+        """Whether a resource that is worked on here is surely claimed by this agent still."""
+        return self._claims.holds(rid)
+
     def _done(self, rid: str, task: "asyncio.Task[None]") -> None:
         del self._working[rid]
         if not task.cancelled() and (error := task.exception()):
