@@ -18,7 +18,7 @@ from statistics import median, quantiles
 import aiohttp
 
 from bench.errors import BenchFailed
-from bench.machine import resident_mb, say
+from bench.machine import cpu_seconds, resident_mb, say
 from bench.replication_report import CatchUp, Creation, Results, Spread, Unmanaged, Upload, section
 from bench.setting import net
 from cheops.errors import CheopsError
@@ -210,9 +210,12 @@ async def _catch_up(lab: Lab, effort: Effort) -> CatchUp:
         await asyncio.sleep(max(effort.cut_seconds - took, 0))
         if len(await client.seen("Site2")) != 1:
             raise BenchFailed("what was cut off has come through")
+        agent = [int(lab.site("Site2").status()["pids"]["agent"])]
+        before = cpu_seconds(agent)
         await asyncio.to_thread(lab.heal, "Site1", "Site2")
         healed = time.monotonic()
         await client.all_seen("Site2", effort.operations + 1, 600)
+        used = cpu_seconds(agent) - before
         await asyncio.sleep(5)  # what comes twice would come now
         found = [await client.seen(site) for site in ("Site1", "Site2")]
     wanted = [f"PUT /things/{number}" for number in range(effort.operations)]
@@ -223,6 +226,7 @@ async def _catch_up(lab: Lab, effort: Effort) -> CatchUp:
         written_per_second=effort.operations / took,
         first=min(times) - healed,
         per_second=(len(times) - 1) / (max(times) - min(times)),
+        agent_ms=used / effort.operations * 1e3,
         lost=sum(asked not in seen for seen in found for asked in wanted),
         twice=sum(len(each) > 1 for seen in found for each in seen.values()),
     )

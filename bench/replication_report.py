@@ -34,13 +34,16 @@ class Spread:
 
 @dataclass(frozen=True, kw_only=True)
 class CatchUp:
-    """`first`: seconds after healing. What is lost or came twice is counted by the services of both sites."""
+    """`first`: seconds after healing. What is lost or came twice is counted by the services of both sites. `agent_ms`: CPU of
+    the agent that catches up, an operation.
+    """
 
     operations: int
     cut_seconds: float
     written_per_second: float
     first: float
     per_second: float
+    agent_ms: float
     lost: int
     twice: int
 
@@ -140,6 +143,7 @@ def _catch_up(of: Results) -> list[list[str]]:
             "",
             _reached(f"≥ {PER_SECOND:,}/s", one.per_second >= PER_SECOND),
         ],
+        [f"{after}: CPU of the agent that applies them, an operation", f"{one.agent_ms:.2f} ms", "", "", ""],
         [f"{after}: lost, twice", f"{one.lost}, {one.twice}", "", "", _reached("0, 0", not one.lost and not one.twice)],
     ]
 
