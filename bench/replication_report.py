@@ -34,8 +34,8 @@ class Spread:
 
 @dataclass(frozen=True, kw_only=True)
 class CatchUp:
-    """`first`: seconds after healing. What is lost or came twice is counted by the services of both sites. `agent_ms`: CPU of
-    the agent that catches up, an operation.
+    """`first`: seconds after healing. What is lost or came twice is counted by the services of both sites.
+    `agent_ms`: CPU of the agent that catches up, an operation.
     """
 
     operations: int

@@ -101,6 +101,12 @@ class Ledger:
         dossier = await self.store.read(rid)
         return self._remember((dossier, book_of(dossier))) if dossier else None
 
+    async def _known(self, rids: Collection[str]) -> dict[str, Entry]:
+        """What is known of these, without those of which nothing is."""
+        known = {} if self.shared else {rid: entry for rid in rids if (entry := self._entries.get(rid))}
+        found = await self.store.read_all([rid for rid in rids if rid not in known])
+        return known | {rid: self._remember((dossier, book_of(dossier))) for rid, dossier in found.items()}
+
     def _remember(self, entry: Entry) -> Entry:
         if not self.shared:
             self._entries[entry[1].rid] = entry
@@ -215,8 +221,9 @@ class Ledger:
             told: list[Told] = []
             entries: dict[str, Entry] = {}
             due: dict[str, float | None] = {}
+            known = await self._known(rids)
             for rid in rids:
-                entry = await self._entry(rid)
+                entry = known.get(rid)
                 new = news(entry[0] if entry else None, by_rid[rid])
                 if not new:
                     continue

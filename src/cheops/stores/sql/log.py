@@ -231,7 +231,18 @@ class SqlLog:
     # Reading
 
     async def read(self, rid: str) -> Dossier | None:
-        return await self._read(lambda connection: _dossier(connection, rid))
+        return (await self.read_all([rid])).get(rid)
+
+    async def read_all(self, rids: Collection[str]) -> Mapping[str, Dossier]:
+        wanted = sorted(set(rids))
+
+        def reading(connection: Connection) -> dict[str, Dossier]:
+            found: dict[str, Dossier] = {}
+            for at in range(0, len(wanted), MOST_VALUES):
+                found |= _dossiers(connection, wanted[at : at + MOST_VALUES])
+            return found
+
+        return await self._read(reading)
 
     async def find(self, values: Collection[str], service: str | None = None) -> Sequence[Named]:
         wanted = sorted(set(values))
@@ -404,18 +415,30 @@ def _this_operation(rid: str, dot: Dot) -> Any:
     return and_(operations.c.rid == rid, operations.c.author == dot.author, operations.c.n == dot.n)
 
 
-def _dossier(connection: Connection, rid: str) -> Dossier | None:
-    row = connection.execute(select(resources.c.document, resources.c.revision).where(resources.c.rid == rid)).first()
-    if row is None:
-        return None
-    known = select(operations.c.document).where(operations.c.rid == rid)
-    came = select(outcomes.c.document).where(outcomes.c.rid == rid)
-    return Dossier(
-        summary=_summary(rid, row[0]),
-        operations=tuple(_operation(text) for text in connection.execute(known).scalars()),
-        outcomes=tuple(_outcome(text) for text in connection.execute(came).scalars()),
-        revision=row[1],
-    )
+def _dossiers(connection: Connection, rids: Sequence[str]) -> dict[str, Dossier]:
+    c = resources.c
+    rows = connection.execute(select(c.rid, c.document, c.revision).where(c.rid.in_(rids))).all()
+    if not rows:
+        return {}
+    known: dict[str, list[Operation]] = {row.rid: [] for row in rows}
+    came: dict[str, list[Outcome]] = {row.rid: [] for row in rows}
+    there = list(known)
+    for table in (operations, outcomes):
+        query = select(table.c.rid, table.c.document).where(table.c.rid.in_(there))
+        for rid, document in connection.execute(query):
+            if table is operations:
+                known[rid].append(_operation(document))
+            else:
+                came[rid].append(_outcome(document))
+    return {
+        row.rid: Dossier(
+            summary=_summary(row.rid, row.document),
+            operations=tuple(known[row.rid]),
+            outcomes=tuple(came[row.rid]),
+            revision=row.revision,
+        )
+        for row in rows
+    }
 
 
 def _items(connection: Connection, rows: Sequence[Any]) -> dict[tuple[str, str, int, str], Item]:
