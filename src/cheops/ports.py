@@ -161,6 +161,10 @@ class LogStore(Protocol):
         """All of a resource, operations in the order in which they came."""
         ...
 
+    async def read_all(self, rids: Collection[str]) -> Mapping[str, Dossier]:
+        """The same of many at once, without those that aren't there."""
+        ...
+
     async def find(self, values: Collection[str], service: str | None = None) -> Sequence[Named]:
         """What these values name, also of what is gone."""
         ...

@@ -66,6 +66,7 @@ class Engine:
         self._queue: list[tuple[float, str]] = []
         self._at: dict[str, float] = {}
         self._working: dict[str, asyncio.Task[None]] = {}
+        self._plans: dict[str, tuple[Book, frozenset[Dot], Steps]] = {}
         self._again: set[str] = set()
         self._more = asyncio.Event()
         ledger.due = self.wake
@@ -158,6 +159,7 @@ class Engine:
             yield
         finally:
             del self._working[rid]
+            self._plans.pop(rid, None)
             await self._claims.give_back(claim, self._ledger.now())
             self._again.discard(rid)
             self.wake(rid)
@@ -168,6 +170,7 @@ class Engine:
 
     def _done(self, rid: str, task: "asyncio.Task[None]") -> None:
         del self._working[rid]
+        self._plans.pop(rid, None)
         if not task.cancelled() and (error := task.exception()):
             log.error("working on a resource failed", rid=rid, exc_info=error)
             self.wake(rid, self._ledger.now() + pause(4, self._drawn()))
@@ -247,13 +250,18 @@ class Engine:
     def plan(self, book: Book) -> Steps:
         """What is to be done; what was only just written down was surely not sent."""
         here = self._ledger.here
+        unsent = frozenset(dot for dot in book.outcomes if (book.rid, dot) in self._ledger.unsent)
+        last = self._plans.get(book.rid)
+        if last and last[0] is book and last[1] == unsent:
+            return last[2]
         own = {
-            dot: replace(outcome, state=State.PENDING)
-            if outcome.state is State.BEGUN and (book.rid, dot) in self._ledger.unsent
-            else outcome
+            dot: replace(outcome, state=State.PENDING) if outcome.state is State.BEGUN and dot in unsent else outcome
             for dot, outcome in book.own(here).items()
         }
-        return steps(book.log, own, here)
+        found = steps(book.log, own, here)
+        if book.rid in self._working:
+            self._plans[book.rid] = (book, unsent, found)
+        return found
 
     def _callers_of(self, rid: str) -> Callable[[Dot], Headers | None]:
         def callers(dot: Dot) -> Headers | None:

@@ -84,6 +84,9 @@ class LogInMemory:
             resource.outcomes[item.dot, item.site] = item
         return False
 
+    async def read_all(self, rids: Collection[str]) -> Mapping[str, Dossier]:
+        return {rid: dossier for rid in rids if (dossier := await self.read(rid))}
+
     async def read(self, rid: str) -> Dossier | None:
         resource = self._resources.get(rid)
         if resource is None:
