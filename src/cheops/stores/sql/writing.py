@@ -1,5 +1,6 @@
-"""What one write does to the tables, in an order in which no two writers wait for each other in a circle."""
+"""What one write does to the tables. Statements with many rows are sent as one."""
 
+import hashlib
 import json
 from collections import Counter
 from collections.abc import Sequence
@@ -17,46 +18,54 @@ from cheops.stores.sql.tables import feeds, names, operations, outcomes, peers, 
 Row = dict[str, Any]
 
 
-def apply(connection: Connection, changes: Changes) -> None:
-    """All of it. Raises Taken."""
-    _check_fresh(connection, changes)
+def apply(connection: Connection, changes: Changes, *, again: bool) -> None:
+    """All of it. `again`: it may have been done before. Raises Taken, before it has changed anything."""
+    _check_fresh(connection, changes, again=again)
     items = [told.item for told in changes.told]
     ops = [item for item in items if isinstance(item, Operation)]
     rids = sorted({item.rid for item in items} | {s.rid for s in changes.summaries} | set(changes.due))
-    _insert(connection, resources, [_stub(rid) for rid in rids])
+    insert_missing(connection, resources, [_stub(rid) for rid in rids])
     if changes.summaries:
         rows = [_summary(summary) for summary in sorted(changes.summaries, key=lambda s: s.rid)]
         connection.execute(_RESTATE, rows)
-    grown = sorted({op.rid for op in ops} | set(changes.due))
+    grown = sorted(_add(connection, ops) | set(changes.due))
     if grown:
         connection.execute(_GROW, [{"of": rid} for rid in grown])
     if changes.due:
         connection.execute(_DUE, [{"of": rid, "at": changes.due[rid]} for rid in sorted(changes.due)])
-    _insert(connection, operations, [_operation(op) for op in ops])
     _upsert_outcomes(connection, [item for item in items if isinstance(item, Outcome)])
-    _insert(connection, names, _names(changes))
-    _insert(connection, refers, [row for summary in changes.summaries for row in _refers(summary)])
+    insert_missing(connection, names, _names(changes, rids))
+    insert_missing(connection, refers, [row for summary in changes.summaries for row in _refers(summary)])
     _feed(connection, changes.told)
     if changes.cursor:
         _move(connection, changes.cursor)
 
 
-def _insert(connection: Connection, table: Table, rows: Sequence[Row]) -> None:
+def insert_missing(connection: Connection, table: Table, rows: Sequence[Row]) -> None:
     """Inserts those that aren't there yet."""
     if rows:
         connection.execute(_dialect(connection).insert(table).on_conflict_do_nothing(), rows)
+
+
+def _add(connection: Connection, ops: Sequence[Operation]) -> set[str]:
+    """The resources that have got an operation which wasn't there."""
+    if not ops:
+        return set()
+    statement = _dialect(connection).insert(operations).on_conflict_do_nothing().returning(operations.c.rid)
+    return set(connection.execute(statement, [_operation(op) for op in ops]).scalars())
 
 
 def _dialect(connection: Connection) -> Any:
     return postgresql if connection.dialect.name == "postgresql" else sqlite
 
 
-def _check_fresh(connection: Connection, changes: Changes) -> None:
+def _check_fresh(connection: Connection, changes: Changes, *, again: bool) -> None:
+    """What is there already is our own doing if it is the same, and we may have done it before."""
     for rid, dot in changes.fresh:
         same = and_(operations.c.rid == rid, operations.c.author == dot.author, operations.c.n == dot.n)
         document = connection.execute(select(operations.c.document).where(same)).scalar()
-        ours = next((t.item for t in changes.told if isinstance(t.item, Operation) and t.item.dot == dot), None)
-        if document is not None and (ours is None or json.loads(document) != json.loads(_json(ours))):
+        ours = {_json(told.item) for told in changes.told} if again else set()
+        if document is not None and document not in ours:
             raise Taken(f"{dot.author} has written operation {dot.n} of {rid} already")
 
 
@@ -146,12 +155,23 @@ def _outcome(outcome: Outcome) -> Row:
     }
 
 
-def _names(changes: Changes) -> list[Row]:
-    found = {(summary.rid, "", summary.rid) for summary in changes.summaries}
+LONGEST_NAME = 512  # characters; an index of PostgreSQL takes 2704 bytes
+_HASHED = "sha256:"
+
+
+def key(value: str) -> str:
+    """What stands for a name in the table: it may be longer than an index can hold, or be no text that it takes."""
+    if len(value) <= LONGEST_NAME and value.isprintable() and not value.startswith(_HASHED):
+        return value
+    return _HASHED + hashlib.sha256(value.encode(errors="surrogatepass")).hexdigest()
+
+
+def _names(changes: Changes, rids: Sequence[str]) -> list[Row]:
+    found = {(rid, "", rid) for rid in rids}
     found |= {(summary.chosen, "", summary.rid) for summary in changes.summaries if summary.chosen}
     outcomes_ = (told.item for told in changes.told if isinstance(told.item, Outcome))
     found |= {(outcome.local_id, outcome.site, outcome.rid) for outcome in outcomes_ if outcome.local_id}
-    return [{"value": value, "site": site, "rid": rid} for value, site, rid in sorted(found)]
+    return [{"value": key(value), "site": site, "rid": rid} for value, site, rid in sorted(found)]
 
 
 def _refers(summary: Summary) -> list[Row]:
@@ -164,7 +184,7 @@ def _feed(connection: Connection, told: Sequence[Told]) -> None:
     counts = Counter(peer for each in told for peer in each.peers)
     if not counts:
         return
-    _insert(connection, peers, [{"peer": peer} for peer in sorted(counts)])
+    insert_missing(connection, peers, [{"peer": peer} for peer in sorted(counts)])
     heads = {}
     for peer in sorted(counts):
         grown = update(peers).where(peers.c.peer == peer).values(head=peers.c.head + counts[peer])
@@ -187,6 +207,6 @@ def _feed(connection: Connection, told: Sequence[Told]) -> None:
 
 
 def _move(connection: Connection, cursor: Cursor) -> None:
-    _insert(connection, peers, [{"peer": cursor.peer}])
+    insert_missing(connection, peers, [{"peer": cursor.peer}])
     moved = {"cursor_store": cursor.store, "cursor_position": cursor.position}
     connection.execute(update(peers).where(peers.c.peer == cursor.peer).values(**moved))
