@@ -128,15 +128,15 @@ class LogInMemory:
         return Claim(rid=rid, owner=owner, until=until, revision=resource.revision)
 
     async def renew(self, claim: Claim, until: float) -> bool:
-        resource = self._resources[claim.rid]
-        if resource.owner != claim.owner:
+        resource = self._resources.get(claim.rid)
+        if resource is None or resource.owner != claim.owner:
             return False
         resource.until = until
         return True
 
     async def release(self, claim: Claim, due: float | None) -> None:
-        resource = self._resources[claim.rid]
-        if resource.owner == claim.owner:
+        resource = self._resources.get(claim.rid)
+        if resource and resource.owner == claim.owner:
             resource.owner, resource.until = "", 0.0
             if resource.revision == claim.revision:
                 resource.due = due

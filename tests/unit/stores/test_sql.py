@@ -220,6 +220,36 @@ def test_a_full_disk_is_told_and_then_it_goes_on(tmp_path: Path) -> None:
     run(opening(f"sqlite:///{tmp_path / 'log.db'}"), work)
 
 
+def test_several_stores_are_opened_at_once(tmp_path: Path) -> None:
+    """In one process, as several sites in one test are."""
+
+    async def name(n: int) -> str:
+        async with open_log(f"sqlite:///{tmp_path / str(n)}", name=lambda: f"{n:08x}", now=lambda: BORN) as log:
+            return log.store
+
+    async def work() -> list[str]:
+        return await asyncio.gather(*(name(n) for n in range(8)))
+
+    assert asyncio.run(work()) == [f"{n:08x}" for n in range(8)]
+
+
+def test_postgresql_lets_nobody_stand_still_for_long(database: str) -> None:
+    async def work(log: Any) -> None:
+        asked = text("select current_setting('idle_in_transaction_session_timeout'), current_setting('fsync')")
+        assert tuple(await log._written(lambda connection: connection.execute(asked).one())) == ("10s", "on")
+
+    run(opening(database), work)
+
+
+def test_sqlite_flushes_each_commit(tmp_path: Path) -> None:
+    async def work(log: Any) -> None:
+        for name, value in (("synchronous", 2), ("journal_mode", "wal")):
+            said = await log._written(lambda c, name=name: c.exec_driver_sql(f"PRAGMA {name}").scalar())
+            assert said == value
+
+    run(opening(f"sqlite:///{tmp_path / 'log.db'}"), work)
+
+
 def test_another_process_that_holds_the_database_is_told(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path / 'log.db'}"
 

@@ -4,6 +4,7 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Sequence
+from functools import cache
 from typing import Any
 
 from sqlalchemy import Connection, Table, and_, bindparam, select, update
@@ -44,19 +45,40 @@ def apply(connection: Connection, changes: Changes, *, again: bool) -> None:
 def insert_missing(connection: Connection, table: Table, rows: Sequence[Row]) -> None:
     """Inserts those that aren't there yet."""
     if rows:
-        connection.execute(_dialect(connection).insert(table).on_conflict_do_nothing(), rows)
+        connection.execute(_inserts_missing(connection.dialect.name, table), rows)
 
 
 def _add(connection: Connection, ops: Sequence[Operation]) -> set[str]:
     """The resources that have got an operation which wasn't there."""
     if not ops:
         return set()
-    statement = _dialect(connection).insert(operations).on_conflict_do_nothing().returning(operations.c.rid)
-    return set(connection.execute(statement, [_operation(op) for op in ops]).scalars())
+    return set(connection.execute(_adds(connection.dialect.name), [_operation(op) for op in ops]).scalars())
 
 
-def _dialect(connection: Connection) -> Any:
-    return postgresql if connection.dialect.name == "postgresql" else sqlite
+def _insert(dialect: str, table: Table) -> Any:
+    return (postgresql if dialect == "postgresql" else sqlite).insert(table)
+
+
+@cache
+def _inserts_missing(dialect: str, table: Table) -> Any:
+    return _insert(dialect, table).on_conflict_do_nothing()
+
+
+@cache
+def _adds(dialect: str) -> Any:
+    return _inserts_missing(dialect, operations).returning(operations.c.rid)
+
+
+@cache
+def _reports(dialect: str) -> Any:
+    """An outcome takes the place of an older one."""
+    insert = _insert(dialect, outcomes)
+    new = insert.excluded
+    return insert.on_conflict_do_update(
+        index_elements=["rid", "author", "n", "site"],
+        set_={"version": new.version, "state": new.state, "at": new.at, "document": new.document},
+        where=new.version > outcomes.c.version,
+    )
 
 
 def _check_fresh(connection: Connection, changes: Changes, *, again: bool) -> None:
@@ -75,6 +97,12 @@ _RESTATE = (
     .values(service=bindparam("of_service"), gone=bindparam("is_gone"), document=bindparam("text"))
 )
 _GROW = update(resources).where(resources.c.rid == bindparam("of")).values(revision=resources.c.revision + 1)
+_FED = (
+    update(peers)
+    .where(peers.c.peer == bindparam("of"))
+    .values(head=peers.c.head + bindparam("more"))
+    .returning(peers.c.head)
+)
 _DUE = update(resources).where(resources.c.rid == bindparam("of")).values(due=bindparam("at"))
 
 
@@ -132,14 +160,7 @@ def _upsert_outcomes(connection: Connection, items: Sequence[Outcome]) -> None:
         key = (item.rid, item.dot, item.site)
         if key not in newest or item.version > newest[key].version:
             newest[key] = item
-    insert = _dialect(connection).insert(outcomes)
-    new = insert.excluded
-    statement = insert.on_conflict_do_update(
-        index_elements=["rid", "author", "n", "site"],
-        set_={"version": new.version, "state": new.state, "at": new.at, "document": new.document},
-        where=new.version > outcomes.c.version,
-    )
-    connection.execute(statement, [_outcome(newest[key]) for key in sorted(newest)])
+    connection.execute(_reports(connection.dialect.name), [_outcome(newest[key]) for key in sorted(newest)])
 
 
 def _outcome(outcome: Outcome) -> Row:
@@ -187,8 +208,8 @@ def _feed(connection: Connection, told: Sequence[Told]) -> None:
     insert_missing(connection, peers, [{"peer": peer} for peer in sorted(counts)])
     heads = {}
     for peer in sorted(counts):
-        grown = update(peers).where(peers.c.peer == peer).values(head=peers.c.head + counts[peer])
-        heads[peer] = connection.execute(grown.returning(peers.c.head)).scalar_one() - counts[peer]
+        head = connection.execute(_FED, {"of": peer, "more": counts[peer]}).scalar_one()
+        heads[peer] = head - counts[peer]
     rows = []
     for each in told:
         for peer in each.peers:
