@@ -114,7 +114,7 @@ with tempfile.TemporaryDirectory() as made_in:
     EMPTY = _made(made_in)
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(writes() | others(), min_size=1, max_size=12))
 def test_they_agree(steps: list[Step]) -> None:
     async def work(folder: str) -> None:

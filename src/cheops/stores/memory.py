@@ -210,7 +210,8 @@ class LogInMemory:
         )
 
     async def release_blob(self, rid: str, dot: Dot) -> None:
-        self._released.add((rid, dot))
+        if rid in self._resources and dot in self._resources[rid].operations:
+            self._released.add((rid, dot))
 
     async def services(self) -> frozenset[str]:
         return frozenset(r.summary.service for r in self._resources.values() if not r.summary.gone) - {""}
