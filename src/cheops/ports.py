@@ -13,6 +13,7 @@ HEARTBEAT = "/~cheops/heartbeat"  # what agents ask each other; Envoy doesn't lo
 DISTANCES = "/distances"
 LOG = "/log"
 HOLDERS = "/holders"
+CONTENT = "/content"
 COMMAND = "/command"
 BLOBS = "/blobs/"  # and the SHA-256 of one
 
@@ -164,6 +165,10 @@ class LogStore(Protocol):
         """What these values name, also of what is gone."""
         ...
 
+    async def names(self, most: int) -> frozenset[str] | None:
+        """All values that name something; None if there are more than `most`, or some that can't be told."""
+        ...
+
     async def referring(self, rid: str) -> Sequence[Summary]:
         """The resources that refer to this one, or are inside of it, and aren't gone."""
         ...
@@ -181,7 +186,9 @@ class LogStore(Protocol):
         ...
 
     async def release(self, claim: Claim, due: float | None) -> None:
-        """Ends a claim; `due` is when the resource is due again: at once if its revision has changed since."""
+        """Ends a claim; `due` is when the resource is due again. If its revision has changed since, what the write said
+        holds, or else it is due at once.
+        """
         ...
 
     async def feed(self, peer: str, after: int, limit: int) -> Fed:

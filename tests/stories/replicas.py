@@ -9,6 +9,10 @@ story's own. The commands:
     executed SITE                                    what it has executed since this was told last
     show SITE RID                                    what that site knows of a resource
     conflicts SITE RID
+    place SITE RID SITE… [keep|delete]               `cheops resource scope`: from now on it is held by these
+    verify SITE RID · repair SITE RID                the replicas are compared, or made as the log says
+    tamper SITE PATH JSON · forget SITE PATH         behind our back, the service there gets this, or loses it
+    spoil SITE PATH                                  the bytes there are others
     cut SITE SITE · heal · wait SECONDS · settle     settle: until every holder is through with everything
     kill SITE · start SITE · wipe SITE               the agent there; wipe: its disk is lost while it doesn't run
     down SITE · mute SITE · up SITE                  the service there
@@ -29,6 +33,8 @@ import virtual
 from blackbox import reply
 from cheops.model import Reply, Request
 from cheops.reconcile.book import Book
+from cheops.reconcile.drift import Verified, name_of_field
+from cheops.reconcile.operating import Operator
 from cheops.record.operation import Outcome, State
 from replicated import World
 from stories.story import Paragraph, StoryError, paragraphs
@@ -136,12 +142,49 @@ class Telling:
         if not book.log.conflicts:
             self._told.append("none")
 
+    async def _verify(self, site: str, rid: str) -> None:
+        self._verified(await self._operator(site).verify(rid, 10))
+
+    async def _repair(self, site: str, rid: str) -> None:
+        found = await self._operator(site).repair(rid, 10)
+        self._told += [f"{each.site}: {'' if each.done else 'no: '}{each.what}" for each in found.told]
+        self._verified(found.verified)
+
+    def _verified(self, found: Verified) -> None:
+        self._told.append(found.state)
+        self._told += [f"{each.site}: {each.state}{each.why and f', {each.why}'}" for each in found.sites]
+        for each in found.fields:
+            says = f", the log says {json.dumps(each.says)}" if each.operation else ", the log says nothing"
+            self._told.append(f"{name_of_field(each)}: {json.dumps(each.values)}{says}")
+
+    def _operator(self, site: str) -> Operator:
+        parts = self.world[site].parts
+        if parts is None:
+            raise ValueError(f"{site} doesn't run")
+        return parts.operator
+
+    async def _tamper(self, site: str, path: str, document: str) -> None:
+        self.world[site].box.documents.setdefault(path, {}).update(json.loads(document))
+
+    async def _forget(self, site: str, path: str) -> None:
+        self.world[site].box.forget(path)
+
+    async def _spoil(self, site: str, path: str) -> None:
+        self.world[site].box.contents[path] = b"spoilt"
+
     async def _book(self, site: str, rid: str) -> Book:
         parts = self.world[site].parts
         book = await parts.ledger.book(rid) if parts else None
         if book is None:
             raise ValueError(f"{site} knows nothing of it")
         return book
+
+    async def _place(self, site: str, rid: str, *sites: str) -> None:
+        leave = sites[-1] if sites[-1] in ("keep", "delete") else "keep"
+        wanted = tuple(site for site in sites if site not in ("keep", "delete"))
+        parts = self.world[site].parts
+        assert parts, "it runs"
+        await parts.operator.place(rid, wanted, leave)
 
     async def _cut(self, one: str, other: str) -> None:
         self.world.cut(one, other)

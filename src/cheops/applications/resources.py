@@ -76,6 +76,7 @@ class Resource(Document):
     methods: dict[Literal["PATCH", "PUT", "POST"], Meaning] = {}  # of requests to one; else as REST has it
     actions: tuple[Action, ...] = ()
     set_by_site: tuple[FieldPath, ...] = ()  # never compared, never copied
+    from_caller: tuple[FieldPath, ...] = ()  # taken from who asks, unless the body of a creation says it
     revision: tuple[FieldPath, ...] = ()  # a site's own, opaque: not recorded
     key: tuple[FieldPath, ...] = ()  # by these a creation is looked for after a crash; else by the name
     unique_name: bool = False  # the key is unique in its collection, so it is an identity

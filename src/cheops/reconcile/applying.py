@@ -16,9 +16,19 @@ from typing import IO, Any
 from cheops.applications import Application, Resource
 from cheops.applications.concern import item_of
 from cheops.applications.lists import listed, next_page
-from cheops.applications.replies import Follow, Progress, failed_inside, follow, has_key, key_in, made
-from cheops.applications.translate import Translated, along, at_site, rids_in
-from cheops.errors import CheopsError, CredentialsFailed, NoIdThere, SiteUnreachable, StoreFailed
+from cheops.applications.replies import (
+    Follow,
+    Progress,
+    failed_inside,
+    follow,
+    from_caller,
+    has_key,
+    key_in,
+    made,
+    with_missing,
+)
+from cheops.applications.translate import Translated, along, at_site, in_rids, rids_in, values_in
+from cheops.errors import CheopsError, CredentialsFailed, NoIdThere, Refused, SiteUnreachable, StoreFailed
 from cheops.model import Headers, Reply, Request
 from cheops.ports import Blobs, Credentials, Transport
 from cheops.reconcile.book import Book
@@ -76,6 +86,8 @@ class Applier:
         recorded = self._recorded(book, step)
         try:
             headers = callers if callers is not None else await self._own(book, op, recorded)
+            if callers is None:
+                recorded = await self._for_caller(book, op, recorded)
             request = await self._request(book, op, recorded, headers or ())
         except _Waits as waits:
             return Applied(outcome=self._later(before, waits.code, waits.why))
@@ -110,13 +122,29 @@ class Applier:
 
     def _vouched(self, book: Book, op: Operation) -> bool:
         """Whether a service has accepted this operation, or once accepted what is now executed again here."""
+        return bool(self._done(book, op))
+
+    def _done(self, book: Book, op: Operation) -> list[Outcome]:
         outcomes = [o for dot in (op.dot, op.again) if dot for o in book.outcomes.get(dot, {}).values()]
-        return any(outcome.state is State.DONE for outcome in outcomes)
+        return [outcome for outcome in outcomes if outcome.state is State.DONE]
+
+    async def _for_caller(self, book: Book, op: Operation, recorded: Recorded) -> Recorded:
+        """A creation as the site itself has to ask for it: with what the service would have taken from its caller."""
+        rules, body = self._rules(book), recorded.body
+        told = next((outcome for outcome in self._done(book, op) if outcome.body), None)
+        if not (rules and rules.from_caller and told and body and body.inline) or op.facet or op.birth is None:
+            return recorded
+        said, kind = from_caller(told.body, rules), (("content-type", "application/json"),)
+        named = await self._ledger.store.find(values_in(recorded.target, "application/json", said))
+        service, application = book.summary.service, self.settings.application
+        cast = in_rids(recorded.target, kind, said, named, told.site, service, application)
+        inline = with_missing(body.inline, cast.body or said, rules)
+        return replace(recorded, body=Body(inline=inline, size=len(inline)))
 
     async def _request(self, book: Book, op: Operation, recorded: Recorded, credentials: Headers) -> Request:
         body = recorded.body
         inline = body.inline if body else None
-        recast = await self.localise(recorded, inline)
+        recast = await self.localise(recorded, inline, self._shares(op))
         headers = tuple((name.encode("latin1"), value.encode("latin1")) for name, value in recast.headers)
         names = {name for name, _ in credentials}
         if b"host" not in names:
@@ -135,7 +163,14 @@ class Applier:
             headers=headers,
             body=content,
         )
-        return self.settings.carry(request, op.shares) if op.shares else request
+        shares = self._shares(op)
+        return self.settings.carry(request, shares) if shares else request
+
+    def _shares(self, op: Operation) -> dict[str, str]:
+        """Where this site calls other services meanwhile: some sites may use another's, since they lack something."""
+        all_sites = {service: place for service, place in op.shares.items() if "/" not in service}
+        own = {key.partition("/")[2]: place for key, place in op.shares.items() if key.startswith(f"{self._here}/")}
+        return {**all_sites, **own}
 
     def _address(self, book: Book, op: Operation, target: str) -> str:
         """Where a request goes; a resource that moves is at the last Location that the service here gave."""
@@ -146,10 +181,19 @@ class Applier:
         last = max(given, key=lambda outcome: outcome.run, default=None)
         return along(target, last.location) if last else target
 
-    async def localise(self, recorded: Recorded, body: bytes | None) -> Translated:
-        """The request with this site's own ids. Raises _Waits if one isn't known here yet."""
+    async def localise(
+        self, recorded: Recorded, body: bytes | None, shares: Mapping[str, str] | None = None
+    ) -> Translated:
+        """The request with this site's own ids, and those of other sites where their services are used. Raises _Waits
+        if one isn't known here yet.
+        """
         rids = rids_in(recorded.target, recorded.headers, body)
         ids = await self._ledger.local_ids(rids, self._here)
+        for rid in rids - ids.keys() if shares else ():
+            book = await self._ledger.book(rid)
+            site = shares.get(book.summary.service) if book and shares else None
+            if book and site and (local := book.local_id(site)):
+                ids[rid] = local
         try:
             return at_site(recorded.target, recorded.headers, body, ids, self._here)
         except NoIdThere as unknown:
@@ -266,6 +310,27 @@ class Applier:
             reply = await self._transport.send(request, site=self._here)
             _, content = await kept(reply)
         return reply.status, reply.headers, content
+
+    async def content(self, book: Book, op: Operation) -> AsyncGenerator[bytes, None]:
+        """What this site's service has where an operation has put a body: for who is to have it too, once the body
+        itself isn't kept any more. Raises Refused, SiteUnreachable, CredentialsFailed.
+        """
+        assert op.request
+        try:
+            place = await self.localise(replace(op.request, body=None), None)
+        except _Waits as waits:
+            raise Refused(waits.why, site=self._here, answer=404) from waits
+        credentials = await self._credentials.headers(book.summary.service) or ()
+        headers = ((b"host", self.settings.host(book.summary.service).encode()), *credentials)
+        request = Request(
+            service=book.summary.service, method="GET", target=place.target.encode("latin1"), headers=headers
+        )
+        reply = await self._transport.send(request, site=self._here)
+        async with aclosing(reply.body) as body:
+            if reply.status != 200:
+                raise Refused(f"the service answered {reply.status}", site=self._here, answer=reply.status)
+            async for chunk in body:
+                yield chunk
 
     # Whether something was executed
 

@@ -5,7 +5,7 @@ agent of the same site hears of a change at once; it finds out when it looks.
 """
 
 import asyncio
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, replace
@@ -17,18 +17,19 @@ from cheops.ports import Changes, Cursor, Dossier, LogStore, Told
 from cheops.reconcile.book import Book, book_of, given_up, newer, news, summary_of, unreported
 from cheops.record.operation import Dot, Item, Kind, Operation, Outcome, State, Vector
 from cheops.record.pruning import prunable
-from cheops.record.resource import Summary
+from cheops.record.resource import Named, Summary
 from cheops.record.stamp import Clock, Stamp, too_far_ahead
 
 log = structlog.get_logger("ledger")
 MOST_REMEMBERED = 5_000  # books
+MOST_NAMES = 300_000  # some 30 MB
 AGAIN = 10  # times that a faster agent is given way
 REFILLED = "refilled"
 """The code of what this site may have executed before its store was lost."""
 CLOCKS_SECONDS = 60.0  # that clocks of sites may differ without anybody's minding
 SETTLING_SECONDS = 1.0  # until the peers have told what this site once reported
 PASSED_SECONDS = 60.0
-LOOK_SECONDS = 0.2  # between two looks whether another agent of this site has done something
+LOOK_SECONDS = 0.2  # between two looks whether a peer is down, or another agent of this site has done something
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -60,18 +61,23 @@ class Ledger:
         self.complaint = ""
         self.lost = False
         """Whether peers say that there was another store before this one."""
-        self._shared = shared
+        self.shared = shared
         self._clock = Clock()
+        self._names: set[str] | None = None
         self._entries: OrderedDict[str, tuple[Dossier, Book]] = OrderedDict()
         self._locks: dict[str, tuple[asyncio.Lock, int]] = {}
         self._passed: dict[tuple[str, Dot, str], float] = {}
         self.unsent: set[tuple[str, Dot]] = set()
+        self.keeping: Counter[str] = Counter()
+        """Bodies, by their SHA-256, whose operations aren't written down yet."""
         self.idle: Callable[[Book], bool] = lambda _: False
         self._waiting: dict[str, set[asyncio.Event]] = {}
 
     async def open(self) -> None:
         """Takes up where the store ended."""
         self._clock = Clock(await self.store.newest_stamp())
+        names = None if self.shared else await self.store.names(MOST_NAMES)
+        self._names = None if names is None else set(names)
 
     # Reading
 
@@ -85,13 +91,19 @@ class Ledger:
         books = [book for rid in rids if (book := await self.book(rid))]
         return {book.rid: local for book in books if (local := book.local_id(site))}
 
+    async def find(self, values: Collection[str], service: str | None = None) -> Sequence[Named]:
+        """What these values name. Most requests name nothing that is replicated: then the store isn't asked."""
+        if self._names is not None:
+            values = [value for value in values if value in self._names]
+        return await self.store.find(values, service) if values else []
+
     async def taken(self, ids: Collection[str], rid: str, service: str) -> frozenset[str]:
         """Those of these local ids of this site that belong to other resources."""
         named = await self.store.find(ids, service)
         return frozenset(n.value for n in named if n.site in (self.here, "") and n.summary.rid != rid)
 
     async def _entry(self, rid: str) -> tuple[Dossier, Book] | None:
-        if not self._shared and (entry := self._entries.get(rid)):
+        if not self.shared and (entry := self._entries.get(rid)):
             self._entries.move_to_end(rid)
             return entry
         dossier = await self.store.read(rid)
@@ -99,14 +111,14 @@ class Ledger:
 
     def _remember(self, dossier: Dossier) -> tuple[Dossier, Book]:
         entry = (dossier, book_of(dossier))
-        if not self._shared:
+        if not self.shared:
             self._entries[dossier.summary.rid] = entry
             while len(self._entries) > MOST_REMEMBERED:
                 self._entries.popitem(last=False)
         return entry
 
     async def until(self, rid: str, holds: Callable[[Book], bool], seconds: float) -> Book | None:
-        """The book once something holds of it, or as it is when time is up."""
+        """The book once something holds of it, which may depend on peers too, or as it is when time is up."""
         loop = asyncio.get_running_loop()
         end = loop.time() + seconds
         changed = asyncio.Event()
@@ -119,7 +131,7 @@ class Ledger:
                 if (book and holds(book)) or left <= 0:
                     return book
                 with suppress(TimeoutError):
-                    async with asyncio.timeout(min(left, LOOK_SECONDS) if self._shared else left):
+                    async with asyncio.timeout(min(left, LOOK_SECONDS)):
                         await changed.wait()
         finally:
             self._waiting[rid].discard(changed)
@@ -195,7 +207,7 @@ class Ledger:
                     stale = given_up(book, self.here)
                     dossiers[rid], book = self._with(rid, dossiers[rid], stale)
                     told += [Told(item=outcome) for outcome in stale]
-                if not self._shared and self.idle(book):  # a restarted agent needn't look at it
+                if not self.shared and self.idle(book):  # a restarted agent needn't look at it
                     dues[rid] = None
             summaries = tuple(dossier.summary for dossier in dossiers.values())
             await self._write(Changes(told=tuple(told), summaries=summaries, due=dues), dossiers)
@@ -362,6 +374,7 @@ class Ledger:
             raise
         for dossier in dossiers.values():
             rid = dossier.summary.rid
+            self._note_names(dossier)
             outcomes = [t.item for t in changes.told if isinstance(t.item, Outcome) and t.item.rid == rid]
             self.changed(self._remember(dossier)[1], outcomes)
         for rid in {*dossiers, *changes.due}:
@@ -372,6 +385,14 @@ class Ledger:
                 self.due(rid, at)
         if peers := {peer for told in changes.told for peer in told.peers}:
             self.fed(peers)
+
+    def _note_names(self, dossier: Dossier) -> None:
+        if self._names is None:
+            return
+        chosen, local = dossier.summary.chosen, [o.local_id for o in dossier.outcomes]
+        self._names.update(filter(None, (dossier.summary.rid, chosen, *local)))
+        if len(self._names) > MOST_NAMES:
+            self._names = None
 
     @asynccontextmanager
     async def _locked(self, rids: Sequence[str]) -> AsyncIterator[None]:

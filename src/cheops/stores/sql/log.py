@@ -20,7 +20,7 @@ from cheops.record.stamp import NEVER, Stamp
 from cheops.stores.sql.database import Database, failed
 from cheops.stores.sql.schema import migrate
 from cheops.stores.sql.tables import feeds, names, operations, outcomes, peers, refers, resources, store
-from cheops.stores.sql.writing import apply, insert_missing, key
+from cheops.stores.sql.writing import apply, insert_missing, is_hashed, key
 
 T = TypeVar("T")
 MOST_VALUES = 500  # in one statement
@@ -150,6 +150,11 @@ class SqlLog:
             return found
 
         return await self._read(finding) if wanted else []
+
+    async def names(self, most: int) -> frozenset[str] | None:
+        query = select(names.c.value).distinct().limit(most + 1)
+        found = await self._read(lambda connection: frozenset(connection.execute(query).scalars()))
+        return None if len(found) > most or any(map(is_hashed, found)) else found
 
     async def referring(self, rid: str) -> Sequence[Summary]:
         query = select(resources.c.rid, resources.c.document).join(refers, refers.c.rid == resources.c.rid)

@@ -187,6 +187,11 @@ def key(value: str) -> str:
     return _HASHED + hashlib.sha256(value.encode(errors="surrogatepass")).hexdigest()
 
 
+def is_hashed(found: str) -> bool:
+    """Whether it stands for a name that can't be told from it."""
+    return found.startswith(_HASHED)
+
+
 def _names(changes: Changes, rids: Sequence[str]) -> list[Row]:
     found = {(rid, "", rid) for rid in rids}
     found |= {(summary.chosen, "", summary.rid) for summary in changes.summaries if summary.chosen}
