@@ -294,7 +294,7 @@ class Engine:
         once = self._applier.taken_once(book, op) is not None
         if once and before.state is State.BEGUN and (book.rid, op.dot) not in self._ledger.unsent:
             before = replace(before, code=AGAIN)
-        elif self._needs_intent(op) or once:
+        elif (self._needs_intent(op) or once) and before.state is not State.BEGUN:
             before = replace(before, state=State.BEGUN, version=before.version, code="", why="")
             await self._ledger.report(replace(before, version=version_after(before, now)), quiet=True)
         if not self._claims.holds(book.rid):
