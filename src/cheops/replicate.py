@@ -22,7 +22,7 @@ from cheops.applications.concern import Concern, concern
 from cheops.applications.paths import segments
 from cheops.applications.translate import at_site, in_rids, rids_in
 from cheops.bodies import Ending, KeptBody
-from cheops.errors import CheopsError, NotReplicated, SiteUnreachable, Subset
+from cheops.errors import CheopsError, Circle, NotReplicated, SiteUnreachable, Subset
 from cheops.execute import Executor, Sending
 from cheops.model import PeerState, Reply, Request, View
 from cheops.plan.replication import replicas_of
@@ -242,7 +242,11 @@ class Replication:
         """To the agent of the first of these sites that can."""
         here = self._ledger.here
         if request.values(PASSED):
-            raise NotReplicated(f"{here} was taken for a holder of the resource, and isn't one (any more)")
+            sender = request.values(PASSED)[0].decode("latin1")
+            raise Circle(
+                f"{sender} has taken {here} for a holder of the resource, which it isn't (any more)",
+                hint="Send the request again.",
+            )
         ordered = sorted((site for site in sites if site != here), key=self._is_down)
         passed = replace(request, headers=(*request.headers, (PASSED, here.encode())))
         return await executor.execute([Sending(site=site, request=passed, door=True) for site in ordered])

@@ -162,6 +162,10 @@ class Engine:
             self._again.discard(rid)
             self.wake(rid)
 
+    def holds(self, rid: str) -> bool:
+        """Whether a resource that is worked on here is surely claimed by this agent still."""
+        return self._claims.holds(rid)
+
     def _done(self, rid: str, task: "asyncio.Task[None]") -> None:
         del self._working[rid]
         if not task.cancelled() and (error := task.exception()):
@@ -294,7 +298,7 @@ class Engine:
         once = self._applier.taken_once(book, op) is not None
         if once and before.state is State.BEGUN and (book.rid, op.dot) not in self._ledger.unsent:
             before = replace(before, code=AGAIN)
-        elif (self._needs_intent(op) or once) and before.state is not State.BEGUN:
+        elif (self.needs_intent(op) or once) and before.state is not State.BEGUN:
             before = replace(before, state=State.BEGUN, version=before.version, code="", why="")
             await self._ledger.report(replace(before, version=version_after(before, now)), quiet=True)
         if not self._claims.holds(book.rid):
@@ -307,7 +311,8 @@ class Engine:
         finally:
             self._sent.discard((book.rid, op.dot))
 
-    def _needs_intent(self, op: Operation) -> bool:
+    def needs_intent(self, op: Operation) -> bool:
+        """Whether it is written down before it is sent."""
         return op.kind is Kind.CREATE or (op.kind is Kind.ACTION and not op.repeats)
 
     async def _note(self, book: Book, op: Operation, before: Outcome, applied: Applied) -> float | None:
