@@ -51,7 +51,8 @@ def replicas_cut(tour: Tour) -> None:
     bed, at_site2 = tour.bed, console(tour.bed, "Site2")
     tour.lab("cut Site1 Site2", "replica-cut")
     for number, (at, said) in enumerate(((tour.console, "gold"), (at_site2, "silver")), start=1):
-        done = tour.openstack(f"image set twin --property said_by_{number}=yes --property tier={said}", at=at)
+        change = f"image set twin --property said_by_{number}=yes --property tier={said}"
+        done = tour.openstack(change, "replica-cut", at=at)
         tour.check(f"Site{number} takes it", done.status == 0, done.output)
     tiers = [found(bed, site, "twin")["tier"] for site in SITES]
     tour.check("now the sites differ", tiers == ["gold", "silver"], tiers)
