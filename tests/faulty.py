@@ -27,6 +27,7 @@ from replicated import Answer, SiteInMemory, World, whole_of
 T = TypeVar("T")
 _MARK = re.compile(r"mark-\d+")
 FLUSH_SECONDS = 0.5
+ENVOY_SECONDS = 15.0  # then it answers in the place of a service
 NOTHING_HEARD = Answer(status=0, headers={}, body=None)
 """What a client gets whose connection breaks."""
 
@@ -160,7 +161,9 @@ class FaultyTransport:
     async def send(self, request: Request, *, site: str, door: bool = False) -> Reply:
         """What was sent is on its way, whether or not the agent lives."""
         await self._life.moment()
-        sending = asyncio.create_task(self._sent(request, site, door))
+        content = b"".join([chunk async for chunk in request.body]) if request.body else None
+        whole = request if content is None else replace(request, body=_once(content))
+        sending = asyncio.create_task(self._sent(whole, site, door))
         sending.add_done_callback(_heard)
         await asyncio.wait((sending,))
         await self._life.moment()
@@ -168,7 +171,11 @@ class FaultyTransport:
 
     async def _sent(self, request: Request, site: str, door: bool) -> Reply:
         await asyncio.sleep(self._random.random() * 0.02)
-        return await self._of.send(request, site=site, door=door)
+        try:
+            async with asyncio.timeout(ENVOY_SECONDS):
+                return await self._of.send(request, site=site, door=door)
+        except TimeoutError:
+            return reply(504, {}, (b"cheops-executed", b"unknown"))
 
     async def recall(self, uuid: str, *, site: str) -> str | None:
         return await self._life.during(self._of.recall(uuid, site=site))
@@ -191,7 +198,7 @@ class FaultyTransport:
         if self._random.random() < faults:
             raise SiteUnreachable("lost on its way", site=site, why="it was lost")
         if path == LOG and self._random.random() < 2 * faults:
-            self._site.world.later(self._random.random() * 5.0, self._of.ask(path, site=site, body=body))
+            self._site.world.later(self._random.random() * 5.0, lambda: self._of.ask(path, site=site, body=body))
         answer = await self._of.ask(path, site=site, body=body)
         if self._random.random() < faults:
             raise SiteUnreachable("the answer is lost", site=site, why="its answer was lost")
@@ -225,7 +232,7 @@ class FaultySite(SiteInMemory):
         return FaultyTransport(self, self.life)
 
     async def start(self) -> None:
-        self.life = Life(lambda: self.world.later(0.0, self.die()))
+        self.life = Life(lambda: self.world.later(0.0, self.die))
         await super().start()
         network = self.world.network
         network.agents[self.name] = self._agent(network.agents[self.name])
@@ -241,7 +248,7 @@ class FaultySite(SiteInMemory):
 
     async def die(self) -> None:
         """As kill -9 does, at once."""
-        if self.task is None:
+        if self.task is None or not self.life.alive:
             return
         self.life.alive = False
         serving = list(self._serving)
@@ -320,11 +327,11 @@ class FaultyWorld(World):
     def __getitem__(self, name: str) -> FaultySite:
         return self.sites[name]
 
-    def later(self, seconds: float, work: Coroutine[Any, Any, Any]) -> None:
+    def later(self, seconds: float, work: Callable[[], Coroutine[Any, Any, Any]]) -> None:
         async def done() -> None:
             await asyncio.sleep(seconds)
             with suppress(SiteUnreachable):
-                await work
+                await work()
 
         task = asyncio.create_task(done())
         self._later.add(task)

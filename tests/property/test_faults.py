@@ -62,6 +62,7 @@ class Run:
     history: list[Asked] = field(default_factory=list)
     names: list[str] = field(default_factory=list)
     rids: list[str] = field(default_factory=list)
+    killing: list[FaultySite] = field(default_factory=list)
     marks: int = 0
 
     # Clients
@@ -121,14 +122,15 @@ class Run:
     async def kill(self) -> None:
         """At one of its next waits."""
         site = self._site()
-        if site.task is None:
+        if site in self.killing:
             return
+        self.killing.append(site)
         site.life.waits = self.random.randrange(40)
         await asyncio.sleep(self.random.random() * 1.5)
         await site.die()
         await asyncio.sleep(0.5 + self.random.random() * 4.0)
-        if site.task is None:
-            await site.start()
+        await site.start()
+        self.killing.remove(site)
 
     async def cut(self) -> None:
         one, other = self.random.sample(NAMES, 2)
@@ -180,10 +182,6 @@ class Run:
         self.world.faults = 0.0
         await self.world.quiet()
         self.world.heal()
-        for site in self.world.sites.values():
-            if site.task is None:
-                await site.start()
-            site.life.waits = -1
         async with asyncio.timeout(SETTLED_SECONDS):
             while await self._look():
                 await asyncio.sleep(0.5)
