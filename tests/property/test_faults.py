@@ -1,9 +1,9 @@
 """Whatever fails, in whatever order, what was acknowledged is done once on every site that holds the resource.
 
 Clients of five sites in memory write what is replicated, and note what they asked and what they heard; meanwhile agents
-are killed where they wait, links are cut, messages are lost, late and repeated, services fail before and after they have
-executed, disks are full and clocks jump. At the end all is well again: everything settles, every holder has what the
-log says, and the log explains what each client heard. A seed gives the run.
+are killed where they wait, links are cut, messages are lost, late and repeated, services fail before or after they
+execute, disks are full and clocks jump. At the end all is well again: everything settles, every holder has what the log
+says, and the log explains what each client heard. A seed gives the run; to repeat one exactly, set PYTHONHASHSEED too.
 """
 
 import asyncio
@@ -109,8 +109,9 @@ class Run:
     async def faults(self, end: float) -> None:
         loop = asyncio.get_running_loop()
         kinds: tuple[Callable[[], Coroutine[Any, Any, None]], ...] = (
-            self.kill, self.kill, self.kill, self.cut, self.alone, self.refuse, self.lose, self.mute, self.fill, self.jump,
-        )  # fmt: skip
+            *(self.kill, self.kill, self.kill),
+            *(self.cut, self.alone, self.refuse, self.lose, self.mute, self.fill, self.jump),
+        )
         async with asyncio.TaskGroup() as group:
             while loop.time() < end:
                 await asyncio.sleep(self.random.random() * 1.5)
@@ -364,7 +365,7 @@ async def happened(seed: int, **broken: Any) -> tuple[Run, list[str]]:
         return run, await wrongs(run)
 
 
-@pytest.mark.parametrize("seed", range(20))
+@pytest.mark.parametrize("seed", range(12))
 def test_what_was_acknowledged_is_done_once_everywhere_whatever_fails(seed: int) -> None:
     run, wrong = virtual.run(happened(seed))
     assert not wrong, "\n".join(wrong[:20])

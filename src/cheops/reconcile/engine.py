@@ -80,7 +80,7 @@ class Engine:
         return applied
 
     def wake(self, rid: str, at: float | None = None) -> None:
-        """There may be something to do for a resource, now or at a time (of the site's clock, which may be set anew)."""
+        """There may be something to do for a resource, now or at a time of the site's clock (that may be set)."""
         now = asyncio.get_running_loop().time()
         when = now if at is None else now + at - self._ledger.now()
         if rid in self._working and when <= now:
