@@ -1,7 +1,8 @@
 """A service as sites know them: a REST application that keeps documents, and whose owner can make it fail.
 
-POST to a collection makes a document with an id of the service's own; PUT makes or replaces one; PATCH merges (RFC
-7396); DELETE removes; GET reads one, or lists. Bytes below a document (PUT /notes/1/file) are kept as they come.
+POST to a collection makes a document, with an id of the service's own if the client gives none; PUT makes or replaces
+one; PATCH merges (RFC 7396); DELETE removes; GET reads one, or lists. Bytes below a document (PUT /notes/1/file) are
+kept as they come.
 """
 
 import asyncio
@@ -26,6 +27,7 @@ class BlackBox:
         self.site, self._ids = site, ids
         self.documents: dict[str, dict[str, Any]] = {}
         self.files: dict[str, str] = {}
+        self.contents: dict[str, bytes] = {}
         self.executed: list[str] = []
         self.requests: list[Request] = []
         self.wants: bytes | None = None
@@ -50,6 +52,13 @@ class BlackBox:
             self.executed.append(f"{request.method} {request.target.decode()}")
         return self.after(request) or answered
 
+    def forget(self, path: str) -> None:
+        """A document isn't there any more, with all that is below it."""
+        kept: list[dict[str, Any]] = [self.documents, self.files, self.contents]
+        for things in kept:
+            for key in [key for key in things if key == path or key.startswith(path + "/")]:
+                del things[key]
+
     def _execute(self, request: Request, content: bytes) -> Reply:
         path = request.target.decode().partition("?")[0]
         match request.method:
@@ -57,11 +66,12 @@ class BlackBox:
                 self.documents[path]["count"] = self.documents[path].get("count", 0) + 1
                 return reply(200, self.documents[path])
             case "POST":
-                local = self._ids()
+                local = json.loads(content).get("id") or self._ids()
                 self.documents[f"{path}/{local}"] = {**json.loads(content), "id": local, "made_by": self.site}
                 return reply(201, self.documents[f"{path}/{local}"], (b"location", f"{path}/{local}".encode()))
             case "PUT" if (above := path.rpartition("/")[0]) in self.documents:
                 self.files[path] = hashlib.sha256(content).hexdigest()
+                self.contents[path] = content
                 return reply(204, None) if above else reply(200, {})
             case "PUT":
                 there = path in self.documents
@@ -69,14 +79,15 @@ class BlackBox:
                 return reply(200 if there else 201, self.documents[path])
             case "GET" if path in self.documents:
                 return reply(200, self.documents[path])
+            case "GET" if path in self.contents:
+                return Reply(status=200, headers=(), body=once(self.contents[path]))
             case "GET" if any(key.startswith(path + "/") for key in self.documents):
                 return reply(200, [doc for key, doc in self.documents.items() if key.rpartition("/")[0] == path])
             case "PATCH" if path in self.documents:
                 _merge(self.documents[path], json.loads(content))
                 return reply(200, self.documents[path])
             case "DELETE" if path in self.documents:
-                for key in [key for key in self.documents if key == path or key.startswith(path + "/")]:
-                    del self.documents[key]
+                self.forget(path)
                 return reply(204, None)
         return (
             reply(404, {"error": "no such thing"}) if request.method != "GET" or path.count("/") > 1 else reply(200, [])

@@ -4,20 +4,23 @@ can be killed at any moment, services that fail. All but the services, the links
 
 import asyncio
 import json
-from contextlib import suppress
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import aclosing, suppress
 from dataclasses import dataclass, field
 from random import Random
 from typing import Any
 
 from blackbox import BlackBox, request
 from cheops.applications import Application
+from cheops.carry import carry_locations
 from cheops.errors import CheopsError
 from cheops.execute import Patience
-from cheops.model import Headers, PeerState, Reply
+from cheops.model import Headers, PeerState, Reply, Request
 from cheops.pipeline import Pipeline
-from cheops.ports import COMMAND, HOLDERS, LOG, LogStore, Transport
+from cheops.ports import COMMAND, CONTENT, HOLDERS, LOG, LogStore, Transport
 from cheops.reconcile.applying import Settings
 from cheops.reconcile.assembly import Ground, Reconciling
+from cheops.record.operation import Dot
 from cheops.replicate import Replication
 from cheops.sites.memory import PeersInMemory
 from cheops.stores.blobs import BlobsInMemory
@@ -117,14 +120,19 @@ class SiteInMemory:
             digits=lambda count: f"{drawn.getrandbits(4 * count):0{count}x}",
             owner=self.name,
         )
-        self.parts = Reconciling(ground, Settings(application=described, seconds=5.0))
+        view = view_of(site_of(described, self.name, self.world.numbers))
+
+        def carry(request: Request, shares: Mapping[str, str]) -> Request:
+            return carry_locations(request, shares, described, view, ground.digits)[0].request
+
+        self.parts = Reconciling(ground, Settings(application=described, seconds=5.0, carry=carry))
         await self.parts.open()
         parts = self.parts
         replication = Replication(parts.ledger, parts.writer, transport, self.peers, lambda: described)
         replication.managed = frozenset(described.services)
         self.pipeline = Pipeline(
             application=described,
-            view=view_of(site_of(described, self.name, self.world.numbers)),
+            view=view,
             transport=transport,
             kept=KeptInMemory(self.now),
             peers=self.peers,
@@ -149,7 +157,19 @@ class SiteInMemory:
 
         self.world.network.agents[self.name] = agent
         self.world.network.doors[self.name] = self.pipeline.serve
-        self.world.network.fetched[self.name] = blobs_of(self.blobs, self.name)
+        kept = blobs_of(self.blobs, self.name)
+
+        async def fetched(sender: str, path: str, offset: int) -> AsyncGenerator[bytes, None]:
+            asked = dict(pair.split("=", 1) for pair in path.partition("?")[2].split("&") if pair)
+            if path.startswith(CONTENT):
+                body = parts.content(asked["rid"], Dot(asked["author"], int(asked["n"])))
+            else:
+                body = kept(sender, path, offset)
+            async with aclosing(body):
+                async for chunk in body:
+                    yield chunk
+
+        self.world.network.fetched[self.name] = fetched
         self.task = asyncio.create_task(self.parts.run())
 
     async def kill(self) -> None:

@@ -31,17 +31,16 @@ from cheops.intercept.door import Door
 from cheops.intercept.envoy.binary import find_envoy
 from cheops.intercept.envoy.process import Envoy, Validity
 from cheops.intercept.envoy.statistics import statistics
-from cheops.model import View
 from cheops.observe.metrics import Metrics, Now
 from cheops.observe.replicas import Replicas
 from cheops.observe.watch import Observer, Watch
 from cheops.pipeline import Pipeline
-from cheops.replicating import replicating
+from cheops.replicating import replicating, view_of
 from cheops.sites.membership import Membership
 from cheops.stores.kept import KeptFiles
 from cheops.stores.rolls import RollFile
 from cheops.transports.http import HttpTransport
-from cheops.web.admin import SiteState, admin_api, names_of
+from cheops.web.admin import SiteState, admin_api
 from cheops.web.mesh import mesh_api
 from cheops.web.metrics import metrics_routes
 from cheops.web.resources import resources_routes
@@ -85,7 +84,7 @@ class Agent:
             self._site = self._members.site()
             self._envoy = Envoy(self._site, find_envoy())
             self._replicating = await stack.enter_async_context(
-                replicating(self._site, _view(self._site), transport, credentials, self._members.beating)
+                replicating(self._site, view_of(self._site), transport, credentials, self._members.beating, kept)
             )
             metrics, replicas = Metrics(self._now()), Replicas(self._site.name, time.time)
             metrics.add(replicas)
@@ -94,7 +93,7 @@ class Agent:
             self._watch = Watch([metrics, *spans], time.monotonic)
             self._pipeline = Pipeline(
                 application=self._site.application,
-                view=_view(self._site),
+                view=view_of(self._site),
                 transport=transport,
                 kept=kept,
                 peers=self._members.beating,
@@ -259,11 +258,11 @@ class Agent:
         self._pipeline = replace(
             self._pipeline,
             application=site.application,
-            view=_view(site),
+            view=view_of(site),
             patience=_patience(site),
             remembered={},
         )
-        self._replicating.change_to(site, _view(site))
+        self._replicating.change_to(site, view_of(site))
         self._door.serve, self._door.errors = self._watch.on(self._pipeline.serve), site.application.errors
         log.info(
             "changed settings are in force", peers=list(site.settings.peers), services=list(site.settings.services)
@@ -305,16 +304,6 @@ def _needs_restart(old: Site, new: Site) -> list[str]:
 def _patience(site: Site) -> Patience:
     settings = site.settings.otherwise
     return Patience(keep_bytes=settings.keep_bytes, seconds=settings.patience_seconds)
-
-
-def _view(site: Site) -> View:
-    numbers = {name: service.number for name, service in site.application.services.items()}
-    return View(
-        site=site.name,
-        names=names_of(site),
-        site_numbers=site.site_numbers,
-        service_numbers={name: number for name, number in numbers.items() if number is not None},
-    )
 
 
 @contextlib.contextmanager

@@ -140,6 +140,16 @@ class ReliedOn(CheopsError):
     code, status, title, fault = "relied-on", 409, "Other resources rely on this one", Fault.CALLER
 
 
+class LacksReference(CheopsError):
+    """A site lacks something that a creation refers to."""
+
+    code, status, title, fault = "lacks-reference", 409, "A site lacks what the request refers to", Fault.CALLER
+
+
+class CantAdopt(CheopsError):
+    code, status, title, fault = "cant-adopt", 409, "What is there can't be replicated", Fault.CALLER
+
+
 class Subset(CheopsError):
     """A write that names some of the sites that hold a resource."""
 

@@ -13,6 +13,7 @@ HEARTBEAT = "/~cheops/heartbeat"  # what agents ask each other; Envoy doesn't lo
 DISTANCES = "/distances"
 LOG = "/log"
 HOLDERS = "/holders"
+CONTENT = "/content"
 COMMAND = "/command"
 BLOBS = "/blobs/"  # and the SHA-256 of one
 
@@ -160,8 +161,16 @@ class LogStore(Protocol):
         """All of a resource, operations in the order in which they came."""
         ...
 
+    async def read_all(self, rids: Collection[str]) -> Mapping[str, Dossier]:
+        """The same of many at once, without those that aren't there."""
+        ...
+
     async def find(self, values: Collection[str], service: str | None = None) -> Sequence[Named]:
         """What these values name, also of what is gone."""
+        ...
+
+    async def names(self, most: int) -> frozenset[str] | None:
+        """All values that name something; None if there are more than `most`."""
         ...
 
     async def referring(self, rid: str) -> Sequence[Summary]:

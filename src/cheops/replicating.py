@@ -3,21 +3,22 @@
 import random
 import secrets
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from functools import partial
 
-from cheops.carry import carry
+from cheops.carry import carry_locations
 from cheops.config import Site
-from cheops.model import Request, Resolved, View
+from cheops.model import Request, View
 from cheops.observe.replicas import Replicas
-from cheops.ports import Credentials, LogStore, Peers, Transport
+from cheops.ports import Credentials, KeptScopes, LogStore, Peers, Transport
 from cheops.reconcile.applying import Settings
 from cheops.reconcile.assembly import Ground, Reconciling
+from cheops.record.operation import Dot
 from cheops.replicate import Replication
-from cheops.scope import parse
 from cheops.stores.blobs import BlobFiles
 from cheops.stores.sql import open_log
+from cheops.web.admin import names_of
 
 Manages = Callable[[frozenset[str]], Awaitable[None]]
 """Is told the services that have replicated resources here; when it returns, their writes come to this agent."""
@@ -34,12 +35,15 @@ class Replicating:
         transport: Transport,
         credentials: Credentials,
         peers: Peers,
+        kept: KeptScopes,
+        *,
+        alone: bool = True,
     ) -> None:
-        self._site, self._view, self._store = site, view, store
+        self._site, self._view, self._store, self._kept = site, view, store, kept
         ground = Ground(
             here=site.name,
             store=store,
-            blobs=BlobFiles(site.data / "blobs"),
+            blobs=BlobFiles(site.data / "blobs", clear=alone),
             transport=transport,
             credentials=credentials,
             peers=peers,
@@ -70,10 +74,10 @@ class Replicating:
 
     def _carry(self, request: Request, shares: Mapping[str, str]) -> Request:
         """The request of an operation, with what the scope said of other services."""
-        text = "{" + ", ".join(f"{service}: {place}" for service, place in shares.items()) + "}"
-        bindings = parse(text).bindings
-        resolved = Resolved(location_of={binding.service: binding.location for binding in bindings})
-        return carry(request, resolved, self._site.application, self._view, self._digits).request
+        carrying, text = carry_locations(request, shares, self._site.application, self._view, self._digits)
+        if carrying.keep_under:
+            self._kept.keep(carrying.keep_under, text)
+        return carrying.request
 
     def _digits(self, count: int) -> str:
         return secrets.token_hex((count + 1) // 2)[:count]
@@ -97,6 +101,9 @@ class Replicating:
 
     async def commanded(self, wire: bytes) -> bytes:
         return await self.parts.operator.commanded(wire)
+
+    def content(self, rid: str, dot: Dot) -> AsyncGenerator[bytes, None]:
+        return self.parts.content(rid, dot)
 
     # While the agent runs
 
@@ -132,10 +139,28 @@ class Replicating:
 
 @asynccontextmanager
 async def replicating(
-    site: Site, view: View, transport: Transport, credentials: Credentials, peers: Peers
+    site: Site,
+    view: View,
+    transport: Transport,
+    credentials: Credentials,
+    peers: Peers,
+    kept: KeptScopes,
+    *,
+    alone: bool = True,
 ) -> AsyncIterator[Replicating]:
-    """Opens the store of a site. Raises StoreFailed, StoreTooNew."""
+    """Opens the store of a site; `alone`: no other agent uses its folder. Raises StoreFailed, StoreTooNew."""
     async with open_log(site.store_url, name=lambda: secrets.token_hex(4), now=time.time) as store:
-        parts = Replicating(site, view, store, transport, credentials, peers)
+        parts = Replicating(site, view, store, transport, credentials, peers, kept, alone=alone)
         await parts.parts.open()
         yield parts
+
+
+def view_of(site: Site) -> View:
+    """What a site knows of itself and the others that doesn't change while its settings don't."""
+    numbers = {name: service.number for name, service in site.application.services.items()}
+    return View(
+        site=site.name,
+        names=names_of(site),
+        site_numbers=site.site_numbers,
+        service_numbers={name: number for name, number in numbers.items() if number is not None},
+    )

@@ -183,12 +183,8 @@ def test_p7_a_deletion_while_a_site_is_down(lab: Lab) -> None:
     answer = call(lab, "Site1", "DELETE", f"{RECORDS}/gone")
     assert (answer.status, answer.headers["cheops-outcome"]) == (200, "Site1=200, Site2=200, Site3=pending")
     revive(lab, "Site3")  # it has kept nothing: the deletion finds nothing there, and that is well
-
-    def through() -> bool:
-        found = admin(lab, "Site1", f"/resources/{answer.headers['cheops-resource']}")
-        return all(o["state"] == "done" for op in found["operations"] for o in op["outcomes"] if op["kind"] == "delete")
-
-    wait_for(through, "it is through", 60)
+    converged = admin(lab, "Site1", f"/resources/{answer.headers['cheops-resource']}/converged?timeout=60")
+    assert converged["converged"], json.dumps(converged)
 
 
 def test_w3_any_other_site_goes_on_while_an_agent_is_dead(lab: Lab) -> None:

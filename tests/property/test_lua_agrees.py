@@ -12,7 +12,7 @@ from hypothesis import event, example, given, settings
 from cheops.carry import carry, read_carried
 from cheops.carry.read import split_token
 from cheops.carry.request_id import encode
-from cheops.intercept.envoy.routes import _table
+from cheops.intercept.envoy.fronts import _table
 from cheops.model import Request
 from cheops.plan import Forward, Plan
 from envoy_lua import Chosen

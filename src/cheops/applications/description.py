@@ -165,7 +165,7 @@ class Application(Document):
 
     def closely(self, services: Collection[str]) -> frozenset[str]:
         """These services, and those whose resources refer to resources of theirs, as far as that is described."""
-        close = frozenset(services) & self.services.keys()
+        close = frozenset(name for name in services if name in self.services)
         return close | {name for name, service in self.services.items() if close & _referred(service)}
 
     @property

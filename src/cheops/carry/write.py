@@ -8,6 +8,7 @@ from cheops.applications import Application, RequestIdCarrier, TokenSuffixCarrie
 from cheops.carry.read import BAGGAGE, HEADER, in_request_id, is_scope, split_token
 from cheops.carry.request_id import MOST_BINDINGS, Bindings, RandomDigits, encode, encode_kept
 from cheops.model import Request, Resolved, View
+from cheops.scope import parse
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -29,6 +30,16 @@ def carry(request: Request, resolved: Resolved, application: Application, view: 
     if application.token_suffix:
         request = _on_tokens(request, resolved, application.token_suffix)
     return Carrying(request=request, keep_under=keep_under)
+
+
+def carry_locations(
+    request: Request, locations: Mapping[str, str], application: Application, view: View, random: RandomDigits
+) -> tuple[Carrying, str]:
+    """The same for what a scope says of services, as text: {"image": "Site1 & Site2"}; and the text of it all."""
+    text = "{" + ", ".join(f"{service}: {place}" for service, place in locations.items()) + "}"
+    bindings = parse(text).bindings
+    resolved = Resolved(location_of={binding.service: binding.location for binding in bindings})
+    return carry(request, resolved, application, view, random), resolved.text()
 
 
 def _in_request_id(

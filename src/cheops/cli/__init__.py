@@ -5,7 +5,8 @@ import sys
 import click
 
 from cheops import __version__
-from cheops.cli.agent import agent
+from cheops.cli.agent import agent, worker
+from cheops.cli.drift import repair, verify
 from cheops.cli.lab import lab_commands
 from cheops.cli.operations import conflict_commands, conflicts, done, drop, operations, retry
 from cheops.cli.plan import plan
@@ -25,6 +26,7 @@ def cheops() -> None:
 
 for command in (
     agent,
+    worker,
     conflict_commands,
     conflicts,
     done,
@@ -32,6 +34,7 @@ for command in (
     lab_commands,
     operations,
     plan,
+    repair,
     resource_commands,
     resources,
     retry,
@@ -39,6 +42,7 @@ for command in (
     scope_commands,
     site_commands,
     sites,
+    verify,
     wait,
 ):
     cheops.add_command(command)

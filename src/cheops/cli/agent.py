@@ -32,6 +32,24 @@ def agent(path: Path, check: bool) -> None:
         runner.run(Agent(path).run())
 
 
+@click.command()
+@click.option("--config", "path", type=click.Path(path_type=Path), default=Path("site.yaml"), show_default=True)
+def worker(path: Path) -> None:
+    """Run one more agent of a site, which executes what is due in the store that they share.
+
+    The site's store must be one that several agents can use: PostgreSQL.
+    """
+    import asyncio
+
+    import uvloop
+
+    from cheops.worker import work
+
+    _log_as_json()
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(work(path))
+
+
 def _log_as_json() -> None:
     """One JSON line an event, on standard error."""
     import structlog

@@ -1,18 +1,23 @@
 """The parts that keep replicated resources alike, put together; what they stand on is given."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing
 from dataclasses import dataclass
 
 from cheops.applications import Application
+from cheops.errors import NotThere
 from cheops.ports import Blobs, Credentials, LogStore, Peers, Transport
 from cheops.reconcile.applying import Applier, Settings
+from cheops.reconcile.audit import Audit
 from cheops.reconcile.bodies import Bodies
 from cheops.reconcile.engine import Engine
 from cheops.reconcile.exchange import Exchange
 from cheops.reconcile.ledger import Ledger
 from cheops.reconcile.operating import Operator
+from cheops.reconcile.reading import Reader
 from cheops.reconcile.writing import Writer
+from cheops.record.operation import Dot
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -53,10 +58,19 @@ class Reconciling:
         )
         self.exchange = Exchange(self.ledger, self.engine, ground.transport, ground.peers, ground.drawn)
         self.writer = Writer(
-            self.ledger, self.engine, self.exchange, ground.blobs, ground.peers, self._application, ground.digits
+            self.ledger,
+            self.engine,
+            self.exchange,
+            ground.blobs,
+            ground.transport,
+            ground.peers,
+            self._application,
+            ground.digits,
         )
 
-        self.operator = Operator(self.ledger, self.engine, ground.transport, ground.peers, self._application)
+        reader = Reader(self.ledger, ground.transport, ground.credentials, ground.peers, lambda: self.applier.settings)
+        audit = Audit(self.ledger, self.engine, self.applier, reader, self.bodies)
+        self.operator = Operator(self.ledger, self.engine, ground.transport, ground.peers, self._application, audit)
 
     def _application(self) -> Application:
         return self.applier.settings.application
@@ -64,6 +78,20 @@ class Reconciling:
     async def open(self) -> None:
         """Takes up where the store ended. Raises StoreFailed."""
         await self.ledger.open()
+
+    async def content(self, rid: str, dot: Dot) -> AsyncGenerator[bytes, None]:
+        """What the service here has where an operation has put a body. Raises NotThere, Refused, SiteUnreachable."""
+        book = await self.ledger.book(rid)
+        op = book.log.operations.get(dot) if book else None
+        if book is None or op is None or op.request is None:
+            raise NotThere(f"{self.ledger.here} knows no such operation")
+        async with aclosing(self.applier.content(book, op)) as content:
+            async for chunk in content:
+                yield chunk
+
+    async def work(self) -> None:
+        """Until it is cancelled: executes what is due, and leaves the peers to another agent of the site."""
+        await self.engine.run()
 
     async def run(self) -> None:
         """Until it is cancelled."""

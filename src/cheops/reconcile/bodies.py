@@ -1,15 +1,16 @@
 """The large bodies of operations: fetched from whoever has them, forgotten once every holder is through with them."""
 
 from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
 from functools import partial
 
 import structlog
 
 from cheops.errors import BlobDamaged, CheopsError
-from cheops.ports import BLOBS, Blobs, Transport
+from cheops.ports import BLOBS, CONTENT, Blobs, Transport
 from cheops.reconcile.book import Book
 from cheops.reconcile.ledger import Ledger
-from cheops.record.operation import FINAL, Operation
+from cheops.record.operation import FINAL, Body, Operation
 
 log = structlog.get_logger("bodies")
 
@@ -34,6 +35,25 @@ class Bodies:
                 log.error("a body isn't what it should be", site=site, detail=error.detail)
             except CheopsError as error:
                 log.info("a body can't be fetched", site=site, detail=error.detail)
+        await self._fetch_from_service(op, body, others)
+
+    async def _fetch_from_service(self, op: Operation, body: Body, others: Sequence[str]) -> None:
+        """Once every holder was through with it the body wasn't kept; their services have it."""
+        for site in others:
+            path = f"{CONTENT}?rid={op.rid}&author={op.author}&n={op.n}"
+            try:
+                await self._blobs.fetch(body, partial(self._past, site, path))
+                return
+            except CheopsError as error:
+                log.info("a body can't be fetched from a service", site=site, detail=error.detail)
+
+    async def _past(self, site: str, path: str, offset: int) -> AsyncGenerator[bytes, None]:
+        """What comes from an offset on; services aren't asked for ranges, which not all of them have."""
+        async with aclosing(self._transport.fetch(path, site=site)) as whole:
+            async for chunk in whole:
+                if offset < len(chunk):
+                    yield chunk[offset:]
+                offset = max(offset - len(chunk), 0)
 
     def _from(self, site: str, path: str, offset: int) -> AsyncGenerator[bytes, None]:
         return self._transport.fetch(path, site=site, offset=offset)
@@ -45,7 +65,7 @@ class Bodies:
             body = op.request.body if op.request else None
             if body and body.sha256 and self._blobs.has(body.sha256) and self._through(book, op):
                 await store.release_blob(book.rid, op.dot)
-                if not await store.blob_users(body.sha256):
+                if not await store.blob_users(body.sha256) and not self._ledger.keeping[body.sha256]:
                     self._blobs.drop(body.sha256)
         await self._ledger.prune(book)
 

@@ -15,7 +15,7 @@ import structlog
 from cheops.errors import Busy, CheopsError
 from cheops.model import Headers
 from cheops.ports import Claim, LogStore
-from cheops.reconcile.applying import UNDER_WAY, Applied, Applier, version_after
+from cheops.reconcile.applying import AGAIN, UNDER_WAY, Applied, Applier, version_after
 from cheops.reconcile.backoff import pause, soonest
 from cheops.reconcile.book import Book
 from cheops.reconcile.ledger import Ledger
@@ -63,9 +63,11 @@ class Engine:
         self._claims = _Leases(ledger.store, owner, ledger.now) if shared else _Own()
         self._shared = shared
         self._lent: dict[Key, _Lent] = {}
+        self._sent: set[Key] = set()
         self._queue: list[tuple[float, str]] = []
         self._at: dict[str, float] = {}
         self._working: dict[str, asyncio.Task[None]] = {}
+        self._plans: dict[str, tuple[Book, frozenset[Dot], Steps]] = {}
         self._again: set[str] = set()
         self._more = asyncio.Event()
         ledger.due = self.wake
@@ -78,6 +80,10 @@ class Engine:
         applied: asyncio.Future[Applied] = asyncio.get_running_loop().create_future()
         self._lent[rid, dot] = _Lent(callers=callers, until=self._ledger.now() + LEND_SECONDS, applied=applied)
         return applied
+
+    def is_sent(self, rid: str, dot: Dot) -> bool:
+        """Whether the service here is at an operation just now."""
+        return (rid, dot) in self._sent
 
     def wake(self, rid: str, at: float | None = None) -> None:
         """There may be something to do for a resource, now or at a time of the site's clock (that may be set)."""
@@ -160,12 +166,18 @@ class Engine:
             yield
         finally:
             del self._working[rid]
+            self._plans.pop(rid, None)
             await self._claims.give_back(claim, self._ledger.now())
             self._again.discard(rid)
             self.wake(rid)
 
+    def holds(self, rid: str) -> bool:
+        """Whether a resource that is worked on here is surely claimed by this agent still."""
+        return self._claims.holds(rid)
+
     def _done(self, rid: str, task: "asyncio.Task[None]") -> None:
         del self._working[rid]
+        self._plans.pop(rid, None)
         if not task.cancelled() and (error := task.exception()):
             log.error("working on a resource failed", rid=rid, exc_info=error)
             self.wake(rid, self._ledger.now() + pause(4, self._drawn()))
@@ -245,13 +257,18 @@ class Engine:
     def plan(self, book: Book) -> Steps:
         """What is to be done; what was only just written down was surely not sent."""
         here = self._ledger.here
+        unsent = frozenset(dot for dot in book.outcomes if (book.rid, dot) in self._ledger.unsent)
+        last = self._plans.get(book.rid)
+        if last and last[0] is book and last[1] == unsent:
+            return last[2]
         own = {
-            dot: replace(outcome, state=State.PENDING)
-            if outcome.state is State.BEGUN and (book.rid, dot) in self._ledger.unsent
-            else outcome
+            dot: replace(outcome, state=State.PENDING) if outcome.state is State.BEGUN and dot in unsent else outcome
             for dot, outcome in book.own(here).items()
         }
-        return steps(book.log, own, here)
+        found = steps(book.log, own, here)
+        if book.rid in self._working:
+            self._plans[book.rid] = (book, unsent, found)
+        return found
 
     def _callers_of(self, rid: str) -> Callable[[Dot], Headers | None]:
         def callers(dot: Dot) -> Headers | None:
@@ -293,14 +310,24 @@ class Engine:
         body = op.request.body if op.request else None
         if body and body.sha256:
             await self._fetch(op, book.holders)
-        if self._needs_intent(op) and before.state is not State.BEGUN:
+        once = self._applier.taken_once(book, op) is not None
+        if once and before.state is State.BEGUN and (book.rid, op.dot) not in self._ledger.unsent:
+            before = replace(before, code=AGAIN)
+        elif (self.needs_intent(op) or once) and before.state is not State.BEGUN:
             before = replace(before, state=State.BEGUN, version=before.version, code="", why="")
             await self._ledger.report(replace(before, version=version_after(before, now)), quiet=True)
+        if not self._claims.holds(book.rid):
+            return now  # this agent stood still for so long that another one may be at it
         self._ledger.unsent.discard((book.rid, op.dot))
-        applied = await self._applier.apply(book, step, before, lent.callers if lent else None)
-        return await self._note(book, op, before, applied)
+        self._sent.add((book.rid, op.dot))
+        try:
+            applied = await self._applier.apply(book, step, before, lent.callers if lent else None)
+            return await self._note(book, op, before, applied)
+        finally:
+            self._sent.discard((book.rid, op.dot))
 
-    def _needs_intent(self, op: Operation) -> bool:
+    def needs_intent(self, op: Operation) -> bool:
+        """Whether it is written down before it is sent."""
         return op.kind is Kind.CREATE or (op.kind is Kind.ACTION and not op.repeats)
 
     async def _note(self, book: Book, op: Operation, before: Outcome, applied: Applied) -> float | None:
@@ -354,29 +381,46 @@ class _Own:
     async def take(self, rid: str) -> Claim | None:
         return Claim(rid=rid, owner="", until=0.0, revision=0)
 
+    def holds(self, rid: str) -> bool:
+        return True
+
     async def give_back(self, claim: Claim, due: float | None) -> None:
         return
 
 
 class _Leases:
-    """Claims that other agents of the site see; renewed while the work goes on, they end with who holds them."""
+    """Claims that other agents of the site see; renewed while the work goes on, they end with who holds them.
+
+    Nothing is begun in the last third of a lease that wasn't renewed: then another agent may soon do it.
+    """
 
     def __init__(self, store: LogStore, owner: str, now: Callable[[], float]) -> None:
         self._store, self._owner, self._now = store, owner, now
         self._renewing: dict[str, asyncio.Task[None]] = {}
+        self._until: dict[str, float] = {}
 
     async def take(self, rid: str) -> Claim | None:
         now = self._now()
         claim = await self._store.claim_one(rid, self._owner, now, now + LEASE_SECONDS)
         if claim:
+            self._until[rid] = claim.until
             self._renewing[rid] = asyncio.create_task(self._renew(claim))
         return claim
 
+    def holds(self, rid: str) -> bool:
+        """Whether nobody else can have claimed it, for a while."""
+        return self._until.get(rid, 0.0) - self._now() > LEASE_SECONDS / 3
+
     async def _renew(self, claim: Claim) -> None:
         while True:
-            await asyncio.sleep(LEASE_SECONDS / 3)
-            await self._store.renew(claim, self._now() + LEASE_SECONDS)
+            await asyncio.sleep(LEASE_SECONDS / 4)
+            until = self._now() + LEASE_SECONDS
+            if not await self._store.renew(claim, until):
+                self._until.pop(claim.rid, None)
+                return
+            self._until[claim.rid] = until
 
     async def give_back(self, claim: Claim, due: float | None) -> None:
         self._renewing.pop(claim.rid).cancel()
+        self._until.pop(claim.rid, None)
         await self._store.release(claim, due)

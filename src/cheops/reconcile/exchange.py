@@ -269,6 +269,7 @@ class Exchange:
                     if loop.time() - noted > NOTE_SECONDS:
                         noted = loop.time()
                         await self._note_heard()
+                        await self._look_at_feeds()
                     if loop.time() - relay > RELAY_SECONDS:
                         relay = loop.time()
                         await self._relay()
@@ -293,6 +294,13 @@ class Exchange:
                 if peer in self._partners:
                     self._partner(peer).more.set()
             self._seen[peer] = view.state
+
+    async def _look_at_feeds(self) -> None:
+        """Other agents of this site may have something to tell too."""
+        if not self._ledger.shared:
+            return
+        heads = await self._ledger.store.heads(list(self._peers.peers()))
+        self.tell([peer for peer, head in heads.items() if head > (self._partner(peer).sent or 0)])
 
     async def _note_heard(self) -> None:
         """What peers have written down needn't be kept for them."""

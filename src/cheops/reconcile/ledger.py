@@ -5,8 +5,8 @@ agent of the same site hears of a change at once; it finds out when it looks.
 """
 
 import asyncio
-from collections import OrderedDict
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
+from collections import Counter, OrderedDict
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, replace
 
@@ -17,18 +17,19 @@ from cheops.ports import Changes, Cursor, Dossier, LogStore, Told
 from cheops.reconcile.book import Book, book_of, given_up, newer, news, summary_of, unreported
 from cheops.record.operation import Dot, Item, Kind, Operation, Outcome, State, Vector
 from cheops.record.pruning import prunable
-from cheops.record.resource import Summary
+from cheops.record.resource import Named, Summary
 from cheops.record.stamp import Clock, Stamp, too_far_ahead
 
 log = structlog.get_logger("ledger")
 MOST_REMEMBERED = 5_000  # books
+MOST_NAMES = 300_000  # some 30 MB
 AGAIN = 10  # times that a faster agent is given way
 REFILLED = "refilled"
 """The code of what this site may have executed before its store was lost."""
 CLOCKS_SECONDS = 60.0  # that clocks of sites may differ without anybody's minding
 SETTLING_SECONDS = 1.0  # until the peers have told what this site once reported
 PASSED_SECONDS = 60.0
-LOOK_SECONDS = 0.2  # between two looks whether another agent of this site has done something
+LOOK_SECONDS = 0.2  # between two looks whether a peer is down, or another agent of this site has done something
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -40,6 +41,8 @@ class Draft:
     stamp: Stamp
     after: Vector
 
+
+Entry = tuple[Dossier, Book]
 
 Make = Callable[[Book | None, Draft], Operation]
 """Makes an operation of what is known of its resource, which may be nothing."""
@@ -60,18 +63,23 @@ class Ledger:
         self.complaint = ""
         self.lost = False
         """Whether peers say that there was another store before this one."""
-        self._shared = shared
+        self.shared = shared
         self._clock = Clock()
-        self._entries: OrderedDict[str, tuple[Dossier, Book]] = OrderedDict()
+        self._names: set[str] | None = None
+        self._entries: OrderedDict[str, Entry] = OrderedDict()
         self._locks: dict[str, tuple[asyncio.Lock, int]] = {}
         self._passed: dict[tuple[str, Dot, str], float] = {}
         self.unsent: set[tuple[str, Dot]] = set()
+        self.keeping: Counter[str] = Counter()
+        """Bodies, by their SHA-256, whose operations aren't written down yet."""
         self.idle: Callable[[Book], bool] = lambda _: False
         self._waiting: dict[str, set[asyncio.Event]] = {}
 
     async def open(self) -> None:
         """Takes up where the store ended."""
         self._clock = Clock(await self.store.newest_stamp())
+        names = None if self.shared else await self.store.names(MOST_NAMES)
+        self._names = None if names is None else set(names)
 
     # Reading
 
@@ -85,28 +93,39 @@ class Ledger:
         books = [book for rid in rids if (book := await self.book(rid))]
         return {book.rid: local for book in books if (local := book.local_id(site))}
 
+    async def find(self, values: Collection[str], service: str | None = None) -> Sequence[Named]:
+        """What these values name. Most requests name nothing that is replicated: then the store isn't asked."""
+        if self._names is not None:
+            values = [value for value in values if value in self._names]
+        return await self.store.find(values, service) if values else []
+
     async def taken(self, ids: Collection[str], rid: str, service: str) -> frozenset[str]:
         """Those of these local ids of this site that belong to other resources."""
         named = await self.store.find(ids, service)
         return frozenset(n.value for n in named if n.site in (self.here, "") and n.summary.rid != rid)
 
-    async def _entry(self, rid: str) -> tuple[Dossier, Book] | None:
-        if not self._shared and (entry := self._entries.get(rid)):
+    async def _entry(self, rid: str) -> Entry | None:
+        if not self.shared and (entry := self._entries.get(rid)):
             self._entries.move_to_end(rid)
             return entry
         dossier = await self.store.read(rid)
-        return self._remember(dossier) if dossier else None
+        return self._remember((dossier, book_of(dossier))) if dossier else None
 
-    def _remember(self, dossier: Dossier) -> tuple[Dossier, Book]:
-        entry = (dossier, book_of(dossier))
-        if not self._shared:
-            self._entries[dossier.summary.rid] = entry
+    async def _known(self, rids: Collection[str]) -> dict[str, Entry]:
+        """What is known of these, without those of which nothing is."""
+        known = {} if self.shared else {rid: entry for rid in rids if (entry := self._entries.get(rid))}
+        found = await self.store.read_all([rid for rid in rids if rid not in known])
+        return known | {rid: self._remember((dossier, book_of(dossier))) for rid, dossier in found.items()}
+
+    def _remember(self, entry: Entry) -> Entry:
+        if not self.shared:
+            self._entries[entry[1].rid] = entry
             while len(self._entries) > MOST_REMEMBERED:
                 self._entries.popitem(last=False)
         return entry
 
     async def until(self, rid: str, holds: Callable[[Book], bool], seconds: float) -> Book | None:
-        """The book once something holds of it, or as it is when time is up."""
+        """The book once something holds of it, which may depend on peers too, or as it is when time is up."""
         loop = asyncio.get_running_loop()
         end = loop.time() + seconds
         changed = asyncio.Event()
@@ -119,7 +138,7 @@ class Ledger:
                 if (book and holds(book)) or left <= 0:
                     return book
                 with suppress(TimeoutError):
-                    async with asyncio.timeout(min(left, LOOK_SECONDS) if self._shared else left):
+                    async with asyncio.timeout(min(left, LOOK_SECONDS)):
                         await changed.wait()
         finally:
             self._waiting[rid].discard(changed)
@@ -151,7 +170,7 @@ class Ledger:
         draft = Draft(author=self.author, n=after.get(self.author, 0) + 1, stamp=self._clock.last, after=after)
         op = make(book, draft)
         told = [op] if tell else []
-        changed = self._with(rid, dossier, [op])
+        changed = self._with(rid, entry, [op])
         newcomers = set(changed[1].holders) - set(book.holders) if book else set()
         items: list[Told] = self._refill(dossier, newcomers) if dossier else []
         items += self._to_tell(changed[1], [op], told)
@@ -163,7 +182,7 @@ class Ledger:
             due={rid: self.now()},
             fresh=frozenset({(rid, op.dot)}),
         )
-        await self._write(changes, {rid: changed[0]})
+        await self._write(changes, [changed])
         return changed[1], op
 
     async def tell(self, op: Operation) -> None:
@@ -174,60 +193,67 @@ class Ledger:
                 peers = self._others(entry[1].concerned())
                 own = entry[1].outcome(op.dot, self.here)
                 items = [Told(item=op, peers=peers), *([Told(item=own, peers=peers)] if own else [])]
-                await self._write(Changes(told=tuple(items)), {})
+                await self._write(Changes(told=tuple(items)))
 
     async def report(self, *outcomes: Outcome, quiet: bool = False, due: bool = False) -> None:
         """Notes what has come of operations; `quiet`: the others need not know, `due`: there is something to do now."""
         rids = sorted({outcome.rid for outcome in outcomes})
         async with self._locked(rids):
             told: list[Told] = []
-            dossiers: dict[str, Dossier] = {}
+            entries: dict[str, Entry] = {}
             dues: dict[str, float | None] = dict.fromkeys(rids, self.now()) if due else {}
             for rid in rids:
                 entry = await self._entry(rid)
                 if entry is None:
                     continue
                 mine = [outcome for outcome in outcomes if outcome.rid == rid]
-                dossiers[rid], book = self._with(rid, entry[0], mine)
+                entries[rid] = self._with(rid, entry, mine)
+                book = entries[rid][1]
                 peers = () if quiet else self._others(entry[1].concerned())
                 told += [Told(item=outcome, peers=peers) for outcome in mine]
                 if self.here not in book.concerned():
                     stale = given_up(book, self.here)
-                    dossiers[rid], book = self._with(rid, dossiers[rid], stale)
+                    entries[rid] = self._with(rid, entries[rid], stale)
+                    book = entries[rid][1]
                     told += [Told(item=outcome) for outcome in stale]
-                if not self._shared and self.idle(book):  # a restarted agent needn't look at it
+                if not self.shared and self.idle(book):  # a restarted agent needn't look at it
                     dues[rid] = None
-            summaries = tuple(dossier.summary for dossier in dossiers.values())
-            await self._write(Changes(told=tuple(told), summaries=summaries, due=dues), dossiers)
+            summaries = tuple(dossier.summary for dossier, _ in entries.values())
+            await self._write(Changes(told=tuple(told), summaries=summaries, due=dues), entries.values())
 
     async def ingest(self, items: Sequence[Item], cursor: Cursor | None) -> None:
         """Takes in what a peer has told, and how far that was, in one step. Raises StoreFailed."""
-        rids = sorted({item.rid for item in items})
+        by_rid = _by_rid(items)
+        rids = sorted(by_rid)
         for service in {item.birth.service for item in items if isinstance(item, Operation) and item.birth}:
             await self.manage(service)
         async with self._locked(rids):
             told: list[Told] = []
-            dossiers: dict[str, Dossier] = {}
+            entries: dict[str, Entry] = {}
             due: dict[str, float | None] = {}
+            known = await self._known(rids)
             for rid in rids:
-                entry = await self._entry(rid)
-                new = news(entry[0] if entry else None, [item for item in items if item.rid == rid])
+                entry = known.get(rid)
+                new = news(entry[0] if entry else None, by_rid[rid])
                 if not new:
                     continue
                 before = entry[0] if entry else None
                 operations = [item for item in new if isinstance(item, Operation)]
                 self._watch_clocks(operations)
-                dossiers[rid], book = self._with(rid, before, new)
+                entries[rid] = self._with(rid, entry, new)
+                book = entries[rid][1]
                 newcomers = set(book.holders) - set(entry[1].holders) if entry else set()
                 told += self._refill(before, newcomers, mine=True) if before else []
                 told += [Told(item=item) for item in new if isinstance(item, Outcome)]
                 told += self._to_tell(book, operations, [])
                 due[rid] = self.now() + (SETTLING_SECONDS if self._may_have(book, operations) else 0)
-            summaries = tuple(dossier.summary for dossier in dossiers.values())
-            await self._write(Changes(told=tuple(told), summaries=summaries, due=due, cursor=cursor), dossiers)
+            summaries = tuple(dossier.summary for dossier, _ in entries.values())
+            changes = Changes(told=tuple(told), summaries=summaries, due=due, cursor=cursor)
+            await self._write(changes, entries.values())
 
-    def _with(self, rid: str, dossier: Dossier | None, items: Sequence[Item]) -> tuple[Dossier, Book]:
+    def _with(self, rid: str, entry: Entry | None, items: Sequence[Item]) -> Entry:
         """The dossier and the book with these items, and with what isn't known yet of new operations."""
+        dossier, before = entry if entry else (None, None)
         operations = [item for item in items if isinstance(item, Operation)]
         outcomes = {(o.dot, o.site): o for o in (dossier.outcomes if dossier else ())}
         for item in items:
@@ -240,16 +266,14 @@ class Ledger:
             outcomes=tuple(outcomes.values()),
             revision=(dossier.revision if dossier else 0) + 1,
         )
-        book = book_of(changed)
-        changed = replace(changed, summary=summary_of(rid, book.log, summary))
+        book = book_of(changed, before.log if before else None)
         missing = [
             outcome
             for op in changed.operations
             for outcome in self._unreported(book, op, [s for s in book.concerned() if (op.dot, s) not in outcomes])
         ]
-        if missing:
-            changed = replace(changed, outcomes=(*changed.outcomes, *missing))
-        return changed, book_of(changed)
+        changed = replace(changed, summary=summary_of(rid, book.log, summary), outcomes=(*changed.outcomes, *missing))
+        return changed, book_of(changed, book.log)
 
     def _unreported(self, book: Book, op: Operation, sites: Collection[str]) -> Sequence[Outcome]:
         """What is known of an operation before these sites have reported. A creation here counts as begun at once,
@@ -296,7 +320,7 @@ class Ledger:
                     async with self._locked([summary.rid]):
                         dossier = await self.store.read(summary.rid)
                         if dossier:
-                            await self._write(Changes(told=tuple(self._refill(dossier, [peer]))), {})
+                            await self._write(Changes(told=tuple(self._refill(dossier, [peer]))))
 
     async def prune(self, book: Book) -> None:
         """Forgets what every holder has reported and nobody needs to know any more."""
@@ -322,7 +346,7 @@ class Ledger:
         async with self._locked([rid]):
             entry = await self._entry(rid)
             ops = [op for op in entry[0].operations if op.dot == dot] if entry else []
-            await self._write(Changes(told=tuple(Told(item=op, peers=(site,)) for op in ops)), {})
+            await self._write(Changes(told=tuple(Told(item=op, peers=(site,)) for op in ops)))
 
     def _others(self, sites: Collection[str]) -> tuple[str, ...]:
         return tuple(site for site in sites if site != self.here)
@@ -351,20 +375,21 @@ class Ledger:
                 log.warning("a clock is ahead", site=op.site, seconds=round(ahead))
             self._clock = self._clock.seen(op.stamp, now)
 
-    async def _write(self, changes: Changes, dossiers: Mapping[str, Dossier]) -> None:
+    async def _write(self, changes: Changes, entries: Collection[Entry] = ()) -> None:
         try:
             await self.store.write(changes)
         except BaseException as error:
             if isinstance(error, StoreFailed):
                 self.failed()
-            for rid in dossiers:  # nobody knows whether it was written
-                self._entries.pop(rid, None)
+            for _, book in entries:  # nobody knows whether it was written
+                self._entries.pop(book.rid, None)
             raise
-        for dossier in dossiers.values():
-            rid = dossier.summary.rid
-            outcomes = [t.item for t in changes.told if isinstance(t.item, Outcome) and t.item.rid == rid]
-            self.changed(self._remember(dossier)[1], outcomes)
-        for rid in {*dossiers, *changes.due}:
+        items = _by_rid([told.item for told in changes.told])
+        for entry in entries:
+            rid = self._remember(entry)[1].rid
+            self._note_names(entry[0])
+            self.changed(entry[1], [item for item in items.get(rid, ()) if isinstance(item, Outcome)])
+        for rid in {*(book.rid for _, book in entries), *changes.due}:
             for event in self._waiting.get(rid, ()):
                 event.set()
         for rid, at in changes.due.items():
@@ -372,6 +397,14 @@ class Ledger:
                 self.due(rid, at)
         if peers := {peer for told in changes.told for peer in told.peers}:
             self.fed(peers)
+
+    def _note_names(self, dossier: Dossier) -> None:
+        if self._names is None:
+            return
+        chosen, local = dossier.summary.chosen, [o.local_id for o in dossier.outcomes]
+        self._names.update(filter(None, (dossier.summary.rid, chosen, *local)))
+        if len(self._names) > MOST_NAMES:
+            self._names = None
 
     @asynccontextmanager
     async def _locked(self, rids: Sequence[str]) -> AsyncIterator[None]:
@@ -398,21 +431,8 @@ async def _nothing(_: str) -> None:
     return
 
 
-def _news(dossier: Dossier | None, items: Sequence[Item]) -> list[Item]:
-    """Those that say something new, each once."""
-    known = {op.dot for op in dossier.operations} if dossier else set()
-    outcomes = {(o.dot, o.site): o for o in (dossier.outcomes if dossier else ())}
-    new: list[Item] = []
+def _by_rid(items: Sequence[Item]) -> dict[str, list[Item]]:
+    found: dict[str, list[Item]] = {}
     for item in items:
-        if isinstance(item, Operation):
-            if item.dot not in known:
-                known.add(item.dot)
-                new.append(item)
-        elif _newer(item, outcomes.get((item.dot, item.site))):
-            outcomes[item.dot, item.site] = item
-            new.append(item)
-    return new
-
-
-def _newer(outcome: Outcome, than: Outcome | None) -> bool:
-    return than is None or outcome.version > than.version
+        found.setdefault(item.rid, []).append(item)
+    return found

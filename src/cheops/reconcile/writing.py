@@ -7,8 +7,10 @@ If nobody has accepted it, nobody will later: who asked was told that it failed.
 import asyncio
 import json
 import re
+from collections import Counter
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 from cheops.applications import Application
 from cheops.applications.concern import Concern
@@ -17,12 +19,14 @@ from cheops.applications.fields import touched
 from cheops.applications.replies import chosen_in, identity_in, key_in, with_id, without_revisions
 from cheops.applications.rids import new_rid, rid_of
 from cheops.applications.translate import at_site, in_rids, rids_in, values_in
-from cheops.errors import BadRequest, Busy, HolderUnreachable, NotThere, ReliedOn, StoreFailed
+from cheops.errors import BadRequest, Busy, CantAdopt, HolderUnreachable, NotThere, ReliedOn, StoreFailed
 from cheops.execute import OUTCOME
 from cheops.model import Headers, PeerState, Reply, Request
-from cheops.ports import Blobs, Peers
+from cheops.ports import Blobs, Peers, Transport
+from cheops.reconcile.adopting import Adopter
 from cheops.reconcile.applying import Applied, version_after
 from cheops.reconcile.book import Book
+from cheops.reconcile.dependencies import Dependencies, Lack
 from cheops.reconcile.engine import Engine
 from cheops.reconcile.exchange import Exchange
 from cheops.reconcile.ledger import Draft, Ledger
@@ -32,6 +36,8 @@ RESOURCE = b"cheops-resource"
 PREFER = b"prefer"
 FORCE = b"cheops-force"
 WAIT_SECONDS = 10.0
+FILL_SECONDS = 60.0  # that something takes which is replicated first
+AFTERWARDS_SECONDS = 1.0  # for the others, once a service here that took longer has answered
 LONGEST_WAIT = 3600.0
 WITHDRAW_SECONDS = 5.0
 _CONDITIONS = frozenset({b"if-match", b"if-none-match", b"if-unmodified-since", b"if-modified-since"})
@@ -41,9 +47,12 @@ _MAY_STILL = _STILL_AT_IT | {"unheard"}
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Wish:
-    """What the caller prefers (RFC 7240): how long to wait, in seconds, or not at all."""
+    """What the caller prefers (RFC 7240): how long to wait, in seconds, or not at all. `said`: he has said so; else
+    the service here is waited for as long as it takes, if no other site has done it.
+    """
 
     wait: float = WAIT_SECONDS
+    said: bool = False
     asynchronous: bool = False
 
 
@@ -71,12 +80,15 @@ class Writer:
         engine: Engine,
         exchange: Exchange,
         blobs: Blobs,
+        transport: Transport,
         peers: Peers,
         application: Callable[[], Application],
         digits: Callable[[int], str],
     ) -> None:
         self._ledger, self._engine, self._exchange, self._blobs = ledger, engine, exchange, blobs
         self._peers, self._application, self._digits = peers, application, digits
+        self._adopter = Adopter(ledger, engine, exchange, blobs, transport, application, digits)
+        self._dependencies = Dependencies(ledger, transport, application, self._replicate)
 
     @property
     def _here(self) -> str:
@@ -91,6 +103,24 @@ class Writer:
         """
         wish = wish_of(request)
         body = await self._blobs.keep(request.body) if request.body else None
+        sha256 = body.sha256 if body else ""
+        self._ledger.keeping[sha256] += 1
+        try:
+            return await self._write(request, concern, body, placement, shares, wish)
+        finally:
+            self._ledger.keeping[sha256] -= 1
+            self._ledger.keeping += Counter()  # drops what is at 0
+
+    async def _write(
+        self,
+        request: Request,
+        concern: Concern,
+        body: Body | None,
+        placement: Sequence[str],
+        shares: Mapping[str, str],
+        wish: Wish,
+    ) -> Reply:
+        shares = {**shares, **await self._lacking(request, concern, body, placement)}
         written = await self._written(request, concern, body, tuple(placement), shares)
         callers = secret_headers(request.headers, request.service, self._application())
         callers = (*callers, *(pair for pair in request.headers if pair[0] == b"host"))  # links name what he asked
@@ -113,6 +143,42 @@ class Writer:
         if conditions and own and not await self._here_first(op, own, wish):
             return await self._failed(book, op, own)
         return await self._answer(op, own, wish)
+
+    async def _lacking(
+        self, request: Request, concern: Concern, body: Body | None, placement: Sequence[str]
+    ) -> dict[str, str]:
+        """What is done about what some sites lack of that which a creation refers to. Raises LacksReference."""
+        if concern.kind is not Kind.CREATE or body is None:
+            return {}
+        secrets = secret_headers(request.headers, request.service, self._application())
+        lacks = await self._dependencies.lacks(request, body.inline, concern.rules, placement, secrets)
+        return await self._dependencies.settle(lacks, request)
+
+    async def _replicate(self, lack: Lack, request: Request) -> None:
+        """Makes what sites lack there. Raises CantAdopt, HolderUnreachable."""
+        if lack.summary:
+            rid = lack.summary.rid
+            sites = (*lack.there, *lack.missing)
+            await self._ledger.append(rid, partial(_placed, rid, sites))
+        elif self._here in lack.there:
+            wanted, sites = lack.reference, (self._here, *lack.missing)
+            rid = await self._adopter.adopt(wanted.service, wanted.type, wanted.value, sites, request)
+        else:
+            raise CantAdopt(
+                f"{lack.sentence()}; only an agent that has it beside it can replicate it",
+                hint=f"Send the request at the front of {lack.there[0]}.",
+            )
+
+        def there(book: Book) -> bool:
+            return all(book.has(site) and book.filled(site) for site in lack.missing)
+
+        book = await self._ledger.until(rid, there, FILL_SECONDS)
+        if not (book and there(book)):
+            raise HolderUnreachable(
+                f"{lack.sentence()}; it is being replicated, and that takes longer than {FILL_SECONDS:g} s",
+                hint=f"Send the request again once it is there: cheops wait {rid} --converged",
+                sites=list(lack.missing),
+            )
 
     async def preview(
         self, request: Request, concern: Concern, placement: Sequence[str], shares: Mapping[str, str]
@@ -154,7 +220,7 @@ class Writer:
         target = request.target.decode("latin1")
         refuse_secrets(target)
         headers = recordable(request.headers, request.service, application)
-        named = await self._ledger.store.find(values_in(target, media_type, inline, headers))
+        named = await self._ledger.find(values_in(target, media_type, inline, headers))
         cast = in_rids(target, headers, inline, named, self._here, request.service, application)
         if cast.unknown:
             raise BadRequest(
@@ -296,6 +362,10 @@ class Writer:
 
         book = await self._ledger.until(op.rid, answered, max(end - loop.time(), 0))
         assert book, "it was only just written"
+        done = any(outcome.state is State.DONE for outcome in _outcomes(book, op).values())
+        if own and not done and not wish.said and self._engine.is_sent(op.rid, op.dot):
+            await asyncio.wait((own,), timeout=LONGEST_WAIT)  # the service has a limit of its own
+            return await self._answer(op, own, Wish(wait=AFTERWARDS_SECONDS, said=True))
         return self._come_of(book, op, own) or await self._withdrawn(op, own)
 
     def _come_of(self, book: Book, op: Operation, own: "asyncio.Future[Applied] | None") -> Reply | None:
@@ -305,7 +375,7 @@ class Writer:
         if done:
             mine = any(outcome.site == self._here for outcome in done)
             return _with((_own_reply(own) if mine else None) or _told(done[0]), op.rid, outcomes)
-        if any(_may_still(outcome) for outcome in outcomes.values()):
+        if self._engine.is_sent(op.rid, op.dot) or any(_may_still(outcome) for outcome in outcomes.values()):
             return _with(_accepted(op.rid), op.rid, outcomes)
         return None
 
@@ -346,6 +416,18 @@ def _outcomes(book: Book, op: Operation) -> dict[str, Outcome]:
     return {site: outcome for site in book.holders if (outcome := book.outcome(op.dot, site))}
 
 
+def _placed(rid: str, sites: tuple[str, ...], book: Book | None, draft: Draft) -> Operation:
+    return Operation(
+        rid=rid,
+        author=draft.author,
+        n=draft.n,
+        stamp=draft.stamp,
+        after=draft.after,
+        kind=Kind.PLACE,
+        placement=tuple(dict.fromkeys(sites)),
+    )
+
+
 def wish_of(request: Request) -> Wish:
     """What the Prefer headers say. Raises BadRequest for a wait that isn't a number of seconds."""
     said = b",".join(request.values(PREFER)).decode("latin1").lower()
@@ -353,7 +435,8 @@ def wish_of(request: Request) -> Wish:
     if wait and not re.fullmatch(r"\d{1,6}", wait[1]):
         raise BadRequest(f"Prefer: wait={wait[1]} isn't a number of seconds", hint="Write Prefer: wait=30.")
     seconds = min(float(wait[1]), LONGEST_WAIT) if wait else WAIT_SECONDS
-    return Wish(wait=seconds, asynchronous=bool(re.search(r"(?:^|[,;\s])respond-async(?:$|[,;\s])", said)))
+    asynchronous = re.search(r"(?:^|[,;\s])respond-async(?:$|[,;\s])", said)
+    return Wish(wait=seconds, said=bool(wait), asynchronous=bool(asynchronous))
 
 
 def _has_answered(outcome: Outcome | None) -> bool:

@@ -14,6 +14,7 @@ from cheops.ports import Transport
 from cheops.sites.beating import Beating, Clocks
 from cheops.sites.effective import complaints, seeds_of, with_members
 from cheops.sites.heart import Heart
+from cheops.sites.message import MOST_MANAGED
 from cheops.sites.roll import Member, Remembered, Roll
 
 
@@ -95,16 +96,14 @@ class Membership:
 
     @property
     def managed(self) -> frozenset[str]:
-        """The services that have replicated resources somewhere in the deployment."""
-        return frozenset(service for member in self._heart.roll.usable.values() for service in member.managed)
+        """The services that have replicated resources at any member, as it said last."""
+        return frozenset(service for member in self._heart.roll.members.values() for service in member.managed)
 
     def manages(self, services: frozenset[str]) -> None:
         """Says which services have replicated resources here."""
-        me = self._heart.me
-        if me.managed != tuple(sorted(services)):
-            self._heart.know(
-                replace(me, managed=tuple(sorted(services)), revision=me.revision + 1), now=self._clocks.now()
-            )
+        me, told = self._heart.me, tuple(sorted(services)[:MOST_MANAGED])
+        if me.managed != told:
+            self._heart.know(replace(me, managed=told, revision=me.revision + 1), now=self._clocks.now())
             self.beating.look()
 
     def certified(self, issued: int) -> None:
@@ -134,8 +133,10 @@ def _own_record(listed: Site, known: Member | None, issued: int = 0) -> Member:
     """What the site says of itself; with a higher revision if that isn't what it said before."""
     number, mesh = listed.settings.number, str(listed.advertised)
     said = Member(name=listed.name, number=number, mesh=mesh, generation=issued)
-    if known is None or known.departed:
+    if known is None:
         return said
+    if known.departed:
+        return replace(said, managed=known.managed)
     same = (known.number, known.mesh) == (number, mesh)
     generation = max(issued, known.generation)
     return replace(said, revision=known.revision + (not same), generation=generation, managed=known.managed)

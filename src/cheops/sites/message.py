@@ -16,6 +16,7 @@ from cheops.sites.roll import Member, Standing
 
 MOST_BYTES = 1 << 20
 MOST_RECORDS = 8192  # in a roll; that is some 700 KB
+MOST_MANAGED = 256  # services of a site that have replicated resources
 MOST_TOLD = 64  # of anything else
 LONGEST_TEXT = 255
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}")
@@ -156,7 +157,7 @@ def _member(value: Any) -> Member:
         generation=_whole(generation),
         revision=_whole(revision),
         standing=_STANDINGS[standing],
-        managed=_list(_text, MOST_TOLD)(rest[1]) if len(rest) > 1 else (),
+        managed=_list(_text, MOST_MANAGED)(rest[1]) if len(rest) > 1 else (),
     )
 
 

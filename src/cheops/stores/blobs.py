@@ -121,14 +121,14 @@ class Blobs(ABC):
 
 class BlobFiles(Blobs):
     """Keeps bodies in a folder: SHA256, SHA256.part while it is being fetched, and NAME.half while its name isn't
-    known. Making one clears what uploads have left there that a crash broke off.
+    known. Making one clears what uploads have left there that a crash broke off, if nobody else uses the folder.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, clear: bool = True) -> None:
         super().__init__()
         self._folder = folder
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        for half in folder.glob("*.half"):
+        for half in folder.glob("*.half") if clear else ():
             half.unlink(missing_ok=True)
 
     def size(self, sha256: str) -> int | None:

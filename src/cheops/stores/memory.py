@@ -84,6 +84,9 @@ class LogInMemory:
             resource.outcomes[item.dot, item.site] = item
         return False
 
+    async def read_all(self, rids: Collection[str]) -> Mapping[str, Dossier]:
+        return {rid: dossier for rid in rids if (dossier := await self.read(rid))}
+
     async def read(self, rid: str) -> Dossier | None:
         resource = self._resources.get(rid)
         if resource is None:
@@ -104,6 +107,10 @@ class LogInMemory:
             for value, site in _names(resource)
             if value in wanted
         ]
+
+    async def names(self, most: int) -> frozenset[str] | None:
+        found = frozenset(value for resource in self._resources.values() for value, _ in _names(resource))
+        return found if len(found) <= most else None
 
     async def referring(self, rid: str) -> Sequence[Summary]:
         summaries = [resource.summary for resource in self._resources.values()]

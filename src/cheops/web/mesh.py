@@ -12,7 +12,8 @@ from starlette.types import Receive, Scope, Send
 from cheops import __version__
 from cheops.errors import CheopsError
 from cheops.intercept.envoy.names import PEER, PEER_ISSUED
-from cheops.ports import BLOBS, COMMAND, DISTANCES, HEARTBEAT, HOLDERS, LOG, Blobs, KeptScopes
+from cheops.ports import BLOBS, COMMAND, CONTENT, DISTANCES, HEARTBEAT, HOLDERS, LOG, Blobs, KeptScopes
+from cheops.record.operation import Dot
 
 
 class Membership(Protocol):
@@ -36,6 +37,10 @@ class Logs(Protocol):
 
     async def give(self, sender: str, after: int, of: str, store: str, limit: int) -> bytes:
         """A page of what the peer is to be told."""
+        ...
+
+    def content(self, rid: str, dot: Dot) -> AsyncGenerator[bytes, None]:
+        """What the service here has where an operation has put a body. Raises CheopsError."""
         ...
 
     async def holders_told(self, wire: bytes) -> bytes:
@@ -113,6 +118,16 @@ def _log_routes(logs: Logs) -> APIRouter:
         """What this site has to tell, after a position."""
         return await _told(logs.give(certificate.rpartition("/")[2], after, of, store, min(limit, 2000)))
 
+    @router.get(CONTENT)
+    async def content(rid: str, author: str, n: int) -> Response:
+        """What the service here has where an operation has put a body."""
+        body = logs.content(rid, Dot(author, n))
+        try:
+            first = await anext(body, b"")
+        except CheopsError as error:
+            return Response(error.body(), status_code=error.status, media_type="application/problem+json")
+        return _Streamed(_after(first, body), 200, {})
+
     @router.post(HOLDERS)
     async def holders(request: Request) -> Response:
         """Who holds what a request concerns."""
@@ -131,6 +146,13 @@ async def _told(work: Awaitable[bytes]) -> Response:
         return Response(await work, media_type="application/octet-stream")
     except CheopsError as error:
         return Response(error.body(), status_code=error.status, media_type="application/problem+json")
+
+
+async def _after(first: bytes, rest: AsyncGenerator[bytes, None]) -> AsyncGenerator[bytes, None]:
+    async with aclosing(rest):
+        yield first
+        async for chunk in rest:
+            yield chunk
 
 
 class _Streamed(StreamingResponse):

@@ -12,7 +12,7 @@ from cheops.model import PeerState
 from cheops.sites.events import Happening
 from cheops.sites.gossip import RUMOUR_SECONDS, News, Rumours, times_told
 from cheops.sites.heart import Heart
-from cheops.sites.message import MOST_BYTES, MOST_TOLD, Message, Near, Rumour, decoded
+from cheops.sites.message import MOST_BYTES, MOST_MANAGED, MOST_TOLD, Message, Near, Rumour, decoded
 from cheops.sites.peer import Probe
 from cheops.sites.roll import Member, Roll, Standing
 from cheops.sites.rounds import EACH_ROUND, EXTRA, EXTRA_AT_START, FULL
@@ -320,13 +320,21 @@ def test_a_message_is_read_as_it_was_written() -> None:
         held=0.25,
         unanswered=0.0,
         want_roll=True,
-        news=(member(3).become(Standing.LEFT),),
+        news=(member(3).become(Standing.LEFT), replace(member(4), managed=("catalog", "orders"))),
         roll=(),
         rumours=(Rumour(site="Site4", dead=True, age=1.5),),
         near=(Near(site="Site5", us=1, spread_us=2, age=3),),
     )
     assert decoded(message.encoded()) == message
     assert decoded(said(member(2)).encoded()) == said(member(2))
+
+
+def test_a_version_that_knows_of_no_managed_services_reads_what_it_knows() -> None:
+    """It takes the first of what follows the five for the standing, and skips the rest."""
+    sender = replace(member(2), managed=("catalog",))
+    row = json.loads(said(sender).encoded())["site"]
+    assert row == ["Site2", 2, "10.0.0.1:7002", 100, 0, "member", ["catalog"]]
+    assert decoded(json.dumps({"site": row[:6]}).encode()).sender == member(2)
 
 
 def test_a_newer_version_may_say_more_and_an_older_one_less() -> None:
@@ -348,6 +356,9 @@ ROW = ["Site2", 2, "h:1", 100, 0]
         ({"site": ["Site2", 2, "h", 100, 0]}, "doesn't look like"),
         ({"site": ["Site2", 2, "h:1", -1, 0]}, "isn't a whole number"),
         ({"site": ["Site2", 2, "h:1", 1, 0, "king"]}, "is no standing"),
+        ({"site": [*ROW, "member", "catalog"]}, "isn't a list of at most"),
+        ({"site": [*ROW, "member", ["catalog", 1]]}, "isn't a text"),
+        ({"site": [*ROW, "member", ["a"] * (MOST_MANAGED + 1)]}, "isn't a list of at most"),
         ({"site": ROW, "sent": "now"}, "sent: 'now' isn't a number"),
         ({"site": ROW, "held": 1e300}, "held: 1e\\+300 isn't a number"),
         ({"site": ROW, "digest": "no"}, "digest: "),

@@ -9,10 +9,11 @@ import pytest
 from cheops.config import Site, parse_address
 from cheops.errors import BadRequest
 from cheops.model import PeerState
+from cheops.sites.message import MOST_MANAGED
 from cheops.sites.roll import Remembered
 from cheops.stores.rolls import RollFile
 from members import ISSUED, Mesh, listed, memory, up
-from values import SHOP, site_of
+from values import SHOP, application, site_of
 
 
 def at(site: Site, mesh: str) -> Site:
@@ -234,3 +235,127 @@ def test_a_roll_that_cannot_be_kept_is_told() -> None:
         assert one.complaints() == ["the disk is full"]
 
     mesh.run(story())
+
+
+# Services that have replicated resources.
+
+
+CATALOG = frozenset({"catalog"})
+
+
+def managed(mesh: Mesh) -> set[frozenset[str]]:
+    return {member.site().managed for member in mesh.members.values()}
+
+
+def test_all_sites_hear_which_services_have_replicated_resources_anywhere() -> None:
+    """Site1 and Site3 list Site2 alone."""
+    mesh = Mesh()
+
+    async def story() -> None:
+        one, two = mesh.start(listed("Site1", "Site2")), mesh.start(listed("Site2", "Site1"))
+        mesh.start(listed("Site3", "Site2"))
+        await mesh.all_up()
+        assert managed(mesh) == {frozenset()}
+        one.changed.clear()
+        mesh.members["Site3"].manages(CATALOG)
+        await asyncio.wait_for(one.changed.wait(), 10)
+        await mesh.until(lambda: managed(mesh) == {CATALOG})
+        two.manages(frozenset({"orders"}))
+        await mesh.until(lambda: managed(mesh) == {frozenset({"catalog", "orders"})})
+        mesh.members["Site3"].manages(frozenset())
+        await mesh.until(lambda: managed(mesh) == {frozenset({"orders"})})
+
+    mesh.run(story())
+
+
+def test_saying_it_again_changes_nothing() -> None:
+    mesh = Mesh()
+
+    async def story() -> None:
+        one, _, _ = mesh.start_all()
+        one.manages(CATALOG)
+        one.changed.clear()
+        one.manages(CATALOG)
+        assert not one.changed.is_set()
+
+    mesh.run(story())
+
+
+def test_they_are_kept_while_the_site_is_down_and_over_a_restart_and_forgotten_once_it_departs() -> None:
+    mesh, rolls = Mesh(), memory("Site1")
+
+    async def story() -> None:
+        mesh.start(listed("Site1"), rolls)
+        _, three = mesh.start_all("Site2", "Site3")
+        three.manages(CATALOG)
+        await mesh.until(lambda: managed(mesh) == {CATALOG})
+        mesh.network.cut("Site1", "Site3")
+        mesh.network.cut("Site2", "Site3")
+        again = mesh.start(listed("Site1"), rolls)
+        await mesh.until(lambda: again.peers()["Site3"].state is PeerState.DOWN)
+        assert managed(mesh) == {CATALOG}
+        again.remove("Site3", force=True)
+        await mesh.until(lambda: [again.site().managed, mesh.members["Site2"].site().managed] == [frozenset()] * 2)
+
+    mesh.run(story())
+
+
+@pytest.mark.parametrize("restarted", [True, False])
+def test_a_site_that_returns_says_it_again(restarted: bool) -> None:
+    mesh, rolls = Mesh(), memory("Site3")
+
+    async def story() -> None:
+        one, _ = mesh.start_all("Site1", "Site2")
+        three = mesh.start(listed("Site3"), rolls)
+        three.manages(CATALOG)
+        await mesh.until(lambda: managed(mesh) == {CATALOG})
+        three.leave()
+        await mesh.until(lambda: (one.site().departed, one.site().managed) == ({"Site3"}, frozenset()))
+        mesh.issued["Site3"] = ISSUED + 1
+        if restarted:
+            mesh.start(listed("Site3"), rolls, ISSUED + 1)
+        else:
+            three.certified(ISSUED + 1)
+        await mesh.until(lambda: managed(mesh) == {CATALOG})
+
+    mesh.run(story())
+
+
+def test_its_own_services_are_managed_though_its_number_is_another_s() -> None:
+    mesh = Mesh()
+
+    async def story() -> None:
+        mesh.start(site_of(SHOP, "Site1", {"Site1": 1, "Site2": 2}))
+        mesh.start(site_of(SHOP, "Site2", {"Site2": 1, "Site1": 2}), issued=ISSUED + 1)
+        mesh.members["Site2"].manages(CATALOG)
+        await mesh.until(lambda: managed(mesh) == {CATALOG})
+
+    mesh.run(story())
+
+
+def test_more_services_than_a_heartbeat_tells_of_keep_nobody_from_hearing_it() -> None:
+    mesh = Mesh()
+
+    async def story() -> None:
+        one, _, _ = mesh.start_all()
+        mesh.members["Site3"].manages(frozenset({*(f"aa{n:04}" for n in range(MOST_MANAGED - 1)), "catalog", "zoo"}))
+        await mesh.until(lambda: one.site().managed == CATALOG)
+        await mesh.all_up()
+
+    mesh.run(story())
+
+
+def test_services_that_refer_to_a_managed_one_are_managed_too() -> None:
+    """A server's image has another id at each site, which only the agent knows."""
+    described = application("""
+        services:
+          compute: {resources: {server: {collection: /servers, refers: {imageRef: image/image, flavor: flavor}},
+                                flavor: {collection: /flavors}}}
+          image: {resources: {image: {collection: /images, refers: {owner: identity/project}}}}
+          identity: {resources: {project: {collection: /projects}}}
+          volume: {resources: {volume: {collection: "/{identity/project}/volumes"}}}
+    """)
+    assert described.closely(["image"]) == {"image", "compute"}
+    assert described.closely(["identity"]) == {"identity", "image", "volume"}
+    assert described.closely(["compute", "unheard-of"]) == {"compute"}
+    assert described.closely([]) == frozenset()

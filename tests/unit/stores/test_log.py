@@ -126,6 +126,46 @@ def test_what_is_written_is_read_as_it_was(opens: Opens) -> None:
     run(opens, work)
 
 
+def test_many_are_read_at_once_as_each_is_alone(opens: Opens) -> None:
+    async def work(log: LogStore) -> None:
+        for rid in ("r1", "r2", "r3"):
+            await put(log, op(1, rid), op(2, rid), outcome(1, rid=rid), outcome(2, "Site2", rid))
+        found = await log.read_all(["r3", "r1", *(f"none{number}" for number in range(2000))])
+        assert found == {rid: await log.read(rid) for rid in ("r1", "r3")}
+
+    run(opens, work)
+
+
+def test_writes_that_come_at_once_do_what_they_do_one_by_one(opens: Opens) -> None:
+    """Also if one of them is refused."""
+
+    async def work(log: LogStore) -> None:
+        await put(log, op(1, "taken", facet="first"))
+        writes = [
+            put(
+                log, op(n, f"r{rid}"), outcome(n, rid=f"r{rid}", version=n), peers=("Site2",), due={f"r{rid}": float(n)}
+            )
+            for n in range(1, 6)
+            for rid in range(40)
+        ]
+        fresh = frozenset({("taken", Dot(f"Site1.{NAME}", 1))})
+        refused = put(log, op(1, "taken", facet="second"), peers=("Site2",), fresh=fresh)
+        results = await asyncio.gather(*writes[:100], refused, *writes[100:], return_exceptions=True)
+        assert [type(result) for result in results if result is not None] == [Taken]
+        found = await log.read_all([f"r{rid}" for rid in range(40)])
+        assert len(found) == 40
+        for rid, dossier in found.items():
+            assert dossier.operations == tuple(op(n, rid) for n in range(1, 6))
+        assert [dossier.revision for dossier in found.values()] == [5] * 40
+        fed = await log.feed("Site2", 0, 1000)
+        assert [position for position, _ in fed.items] == list(range(1, 401))
+        claims = await log.claim("me", 5.0, 9.0, 1000)
+        assert {claim.rid for claim in claims} == set(found)
+        assert not await log.claim("other", 4.0, 9.0, 1000)
+
+    run(opens, work)
+
+
 def test_an_operation_stays_and_the_newest_outcome_holds(opens: Opens) -> None:
     async def work(log: LogStore) -> None:
         await put(log, op(1), outcome(version=2, status=201))
@@ -163,6 +203,8 @@ def test_what_names_a_resource_finds_it(opens: Opens) -> None:
         found = {(n.value, n.site, n.summary.rid) for n in await log.find(["17", "18", "r1", "nothing"])}
         assert found == {("17", "Site1", "r1"), ("18", "Site2", "r1"), ("r1", "", "r1"), ("17", "", "r2")}
         assert {n.summary.rid for n in await log.find(["17"], "other")} == {"r2"}
+        assert await log.names(5) == {"17", "18", "r1", "r2"}
+        assert await log.names(3) is None
         assert list(await log.find([])) == []
         assert len(await log.find([str(n) for n in range(3000)])) == 3
 

@@ -10,8 +10,10 @@ from pathlib import Path
 import pytest
 
 from cheops.errors import AgentAway, Refused, SiteUnreachable
+from cheops.model import Reply, Request
 from cheops.transports.http import HttpTransport
-from values import chunks, request, whole
+from cheops.transports.memory import Handler, MemoryTransport, Network
+from values import at_once, chunks, reply, request, whole
 
 OK = b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nhello"
 AWAY = json.dumps({"code": "agent-away"}).encode()
@@ -82,6 +84,35 @@ def test_a_question_goes_to_the_peer_s_cluster(tmp_path: Path) -> None:
     (got,) = map(lines, envoy.got)
     assert got[0] == "GET / HTTP/1.1"
     assert {"cheops-to: site/Site2", "cheops-service: cheops", "cheops-path: /distances", "Host: mesh"} <= set(got)
+
+
+@pytest.mark.parametrize("door", [True, False])
+def test_what_is_for_the_agent_of_a_peer_says_so(tmp_path: Path, door: bool) -> None:
+    envoy = Envoy(OK)
+
+    async def story(transport: HttpTransport) -> None:
+        await whole((await transport.send(request("orders", "/a//b"), site="Site2", door=door)).body)
+
+    run(tmp_path, envoy, story)
+    (got,) = map(lines, envoy.got)
+    assert {"cheops-to: site/Site2", "cheops-service: orders", "cheops-path: /a//b"} <= set(got)
+    assert ("cheops-door: yes" in got) is door
+
+
+@pytest.mark.parametrize("door", [True, False])
+def test_so_it_is_in_memory(door: bool) -> None:
+    network, met = Network(), []
+
+    def at(place: str) -> Handler:
+        async def answers(_: Request) -> Reply:
+            met.append(place)
+            return reply()
+
+        return answers
+
+    network.services["Site2", "orders"], network.doors["Site2"] = at("service"), at("door")
+    at_once(MemoryTransport("Site1", network).send(request("orders"), site="Site2", door=door))
+    assert met == ["door" if door else "service"]
 
 
 @pytest.mark.parametrize("body", [b"body", b""])

@@ -7,9 +7,12 @@ from cheops.intercept.envoy.names import (
     AGENT,
     AGENT_AWAY,
     AGENT_MESH,
-    AGENT_MISSED,
+    ATTEMPT,
     COLLECTOR,
     HEALTH_PATH,
+    PATH,
+    SERVICE,
+    STANDS,
     local,
     missed,
     site,
@@ -28,43 +31,85 @@ def clusters(of: Site) -> list[Cluster]:
     here = of.name
     services = [_service(here, name, front.backend) for name, front in of.settings.services.items()]
     peers = [_peer(of, name, peer.mesh) for name, peer in of.settings.peers.items()]
-    sentence = (
-        f"The agent of {here} doesn't run. Requests without a scope, or with one site in it, are served without it."
-    )
+    but = f", but for writes of {', '.join(sorted(of.managed))}" if of.managed else ""
+    served = f"Requests without a scope, or with one site in it, are served without it{but}."
+    sentence = f"The agent of {here} doesn't run. {served}"
     agent = _pipe(AGENT, str(of.run / "door.sock"), here, sentence)
     mesh = _pipe(AGENT_MESH, str(of.run / "mesh.sock"), here, sentence)
-    return [*services, agent, mesh, *peers, *_collector(of), *_missed(of, agent)]
+    return [*services, agent, mesh, *peers, *_collector(of), *_missed(of)]
 
 
-def _missed(of: Site, agent: Cluster) -> list[Cluster]:
-    """For services with replicated resources: what the service doesn't find, the agent may. One that isn't there isn't
-    asked, so that the service's own 404 stands.
+def _missed(of: Site) -> list[Cluster]:
+    """For services with replicated resources: the service, and behind it the agent, which is asked for what the service
+    doesn't find.
     """
-    here = sorted(of.managed & of.settings.services.keys())
-    if not here:
-        return []
-    check = {
-        "timeout": "1s",
-        "interval": "0.5s",
-        "no_traffic_interval": "0.5s",
-        "unhealthy_threshold": 1,
-        "healthy_threshold": 1,
-        "tcp_health_check": {},
-    }
-    return [agent | {"name": AGENT_MISSED, "health_checks": [check]}, *(_both(of, name) for name in here)]
+    return [
+        _with_agent(of.name, name, front.backend) for name, front in of.settings.services.items() if name in of.managed
+    ]
 
 
-def _both(of: Site, service: str) -> Cluster:
-    """The service and the agent, as one cluster with two priorities."""
-    both = typed("envoy.extensions.clusters.aggregate.v3.ClusterConfig", clusters=[local(service), AGENT_MISSED])
-    return {
-        **typed("envoy.config.cluster.v3.Cluster"),
+def _with_agent(here: str, service: str, backend: Address) -> Cluster:
+    """One cluster with two priorities. An attempt at the agent that fails is followed by one at the service again, so
+    that the service's own word stands while the agent is away, from the first moment on.
+    """
+    both = typed("envoy.extensions.clusters.aggregate.v3.ClusterConfig", clusters=[local(service), AGENT])
+    alone = {"load_assignment", "common_lb_config"}
+    cluster = {key: value for key, value in _service(here, service, backend).items() if key not in alone | {"type"}}
+    return cluster | {
         "name": missed(service),
-        "connect_timeout": "1s",
         "lb_policy": "CLUSTER_PROVIDED",
         "cluster_type": {"name": "envoy.clusters.aggregate", "typed_config": both},
-        "metadata": {"filter_metadata": {"cheops": {"site": of.name, "sentence": "", "code": "unreachable"}}},
+        **_protocol(explicit_http_config={"http_protocol_options": {}}, http_filters=_by_attempt(service)),
     }
+
+
+def _by_attempt(service: str) -> list[dict[str, Any]]:
+    """What the attempts differ in: the second is the agent's, the third the service's as the first was.
+
+    Headers stay changed from one attempt to the next. To Envoy's router, x-envoy-ratelimited means: this reply stands,
+    don't try again, whatever its status.
+    """
+    agent = {
+        "request_mutations": [_set(SERVICE, service), _set(PATH, "%REQ(:PATH)%")],
+        "response_mutations": [_set(STANDS, "true")],
+    }
+    again = {"request_mutations": [_without(SERVICE), _without(PATH)]}
+    return [
+        _mutation({"request_mutations": [_set(ATTEMPT, "%UPSTREAM_REQUEST_ATTEMPT_COUNT%")]}),
+        _on_attempt(2, _mutation(agent)),
+        _on_attempt(3, _mutation(again)),
+        _mutation({"request_mutations": [_without(ATTEMPT)]}),
+        {"name": "codec", "typed_config": typed("envoy.extensions.filters.http.upstream_codec.v3.UpstreamCodec")},
+    ]
+
+
+def _set(name: str, value: str) -> dict[str, Any]:
+    header = {"key": name, "value": value}
+    return {"append": {"header": header, "append_action": "OVERWRITE_IF_EXISTS_OR_ADD"}}
+
+
+def _without(name: str) -> dict[str, Any]:
+    return {"remove": name}
+
+
+def _mutation(mutations: dict[str, Any]) -> dict[str, Any]:
+    kind = "envoy.extensions.filters.http.header_mutation.v3.HeaderMutation"
+    return {"name": "mutation", "typed_config": typed(kind, mutations=mutations)}
+
+
+def _on_attempt(number: int, then: dict[str, Any]) -> dict[str, Any]:
+    attempt = typed("envoy.type.matcher.v3.HttpRequestHeaderMatchInput", header_name=ATTEMPT)
+    is_it = {
+        "single_predicate": {"input": {"name": ATTEMPT, "typed_config": attempt}, "value_match": {"exact": str(number)}}
+    }
+    skip = typed("envoy.extensions.filters.common.matcher.action.v3.SkipFilter")
+    other = {"predicate": {"not_matcher": is_it}, "on_match": {"action": {"name": "skip", "typed_config": skip}}}
+    matching = typed(
+        "envoy.extensions.common.matching.v3.ExtensionWithMatcher",
+        xds_matcher={"matcher_list": {"matchers": [other]}},
+        extension_config=then,
+    )
+    return {"name": f"attempt-{number}", "typed_config": matching}
 
 
 def _cluster(

@@ -6,9 +6,10 @@ from typing import Any
 
 from cheops.config import Site
 from cheops.intercept.envoy.clusters import clusters, config_file, secret
+from cheops.intercept.envoy.fronts import front_routes
 from cheops.intercept.envoy.listeners import listeners
 from cheops.intercept.envoy.names import typed
-from cheops.intercept.envoy.routes import egress_routes, front_routes, mesh_routes
+from cheops.intercept.envoy.routes import egress_routes, mesh_routes
 from cheops.intercept.envoy.tracing import runtime
 
 Document = dict[str, Any]

@@ -4,8 +4,8 @@ from typing import Any
 
 from cheops.config import Address, Site
 from cheops.intercept.envoy.clusters import MORE_HEADERS, config_file, socket, tls_context
+from cheops.intercept.envoy.fronts import front_name
 from cheops.intercept.envoy.names import EXECUTED, HEALTH_PATH, PATH, SERVICE, typed
-from cheops.intercept.envoy.routes import front_name
 from cheops.intercept.envoy.tracing import tracing
 from cheops.ports import HEARTBEAT
 

@@ -8,10 +8,11 @@ PATH = "cheops-path"  # the path byte for byte, past parsers that would mend it
 PEER = "cheops-peer"  # the site that a request on the mesh comes from, by its certificate
 PEER_ISSUED = "cheops-peer-issued"  # when that certificate was issued, in seconds
 DOOR = "cheops-door"  # on the mesh: for the agent there, as if it had come to the front
-AGENT_MISSED = "agent-missed"  # the agent again, as long as it can be connected to
 VIA = "cheops-via"  # every front that a request passed; what finds itself there breaks the circle
 SERVED_BY = "cheops-served-by"
 EXECUTED = "cheops-executed"  # of what Envoy answers in a service's place: "no" or "unknown"
+ATTEMPT = "cheops-attempt"  # inside of Envoy: which attempt at a request this is, from 1 on
+STANDS = "x-envoy-ratelimited"  # of a reply, inside of Envoy: it stands, and the request isn't tried again
 PLAN = "cheops-plan"  # the client wants to see the plan, and nothing sent
 
 HEALTH_PATH = "/health?from="  # asked on the mesh, of Envoy itself

@@ -7,10 +7,11 @@ cancelled isn't done; it may be.
 import asyncio
 import json
 import threading
-from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any, TypeVar
@@ -26,6 +27,7 @@ from cheops.record.stamp import NEVER, Stamp
 from cheops.stores.sql.schema import migrate
 from cheops.stores.sql.tables import feeds, names, operations, outcomes, peers, refers, resources, store
 from cheops.stores.sql.writing import apply
+from cheops.stores.sql.writing import together as joined
 
 T = TypeVar("T")
 READERS = 4
@@ -53,10 +55,11 @@ async def open_log(url: str, *, name: Callable[[], str], now: Callable[[], float
 
 @dataclass(slots=True)
 class _Work:
-    """Something to be done inside a transaction, and who waits for it."""
+    """Something to be done inside a transaction, and who waits for it; changes can be made together with others."""
 
     do: Callable[[Connection], Any]
     done: "Future[Any]"
+    changes: Changes | None = None
 
 
 class SqlLog:
@@ -119,7 +122,11 @@ class SqlLog:
         if len(together) == 1:
             return [self._patiently(together[0])]
         with self._engine.begin() as connection:
-            return [work.do(connection) for work in together]
+            results: list[Any] = []
+            for writes, some in groupby(together, lambda work: work.changes is not None):
+                works = list(some)
+                results += _written_together(connection, works) if writes else [each.do(connection) for each in works]
+            return results
 
     def _commit_one(self, work: _Work) -> None:
         try:
@@ -138,8 +145,8 @@ class SqlLog:
                     raise
         raise AssertionError("unreachable")
 
-    async def _written(self, do: Callable[[Connection], T]) -> T:
-        work = _Work(do, Future())
+    async def _written(self, do: Callable[[Connection], T], changes: Changes | None = None) -> T:
+        work = _Work(do, Future(), changes)
         self._queue.put(work)
         try:
             result: T = await asyncio.wrap_future(work.done)
@@ -160,7 +167,7 @@ class SqlLog:
     # Writing
 
     async def write(self, changes: Changes) -> None:
-        await self._written(lambda connection: apply(connection, changes))
+        await self._written(lambda connection: apply(connection, changes), changes)
 
     async def claim(self, owner: str, now: float, until: float, limit: int) -> Sequence[Claim]:
         def claiming(connection: Connection) -> list[Claim]:
@@ -224,7 +231,18 @@ class SqlLog:
     # Reading
 
     async def read(self, rid: str) -> Dossier | None:
-        return await self._read(lambda connection: _dossier(connection, rid))
+        return (await self.read_all([rid])).get(rid)
+
+    async def read_all(self, rids: Collection[str]) -> Mapping[str, Dossier]:
+        wanted = sorted(set(rids))
+
+        def reading(connection: Connection) -> dict[str, Dossier]:
+            found: dict[str, Dossier] = {}
+            for at in range(0, len(wanted), MOST_VALUES):
+                found |= _dossiers(connection, wanted[at : at + MOST_VALUES])
+            return found
+
+        return await self._read(reading)
 
     async def find(self, values: Collection[str], service: str | None = None) -> Sequence[Named]:
         wanted = sorted(set(values))
@@ -243,6 +261,11 @@ class SqlLog:
             return found
 
         return await self._read(finding) if wanted else []
+
+    async def names(self, most: int) -> frozenset[str] | None:
+        query = select(names.c.value).distinct().limit(most + 1)
+        found = await self._read(lambda connection: frozenset(connection.execute(query).scalars()))
+        return found if len(found) <= most else None
 
     async def referring(self, rid: str) -> Sequence[Summary]:
         query = select(resources.c.rid, resources.c.document).join(refers, refers.c.rid == resources.c.rid)
@@ -357,6 +380,13 @@ def _named(connection: Connection, name: Callable[[], str], now: Callable[[], fl
     return made
 
 
+def _written_together(connection: Connection, some: Iterable[_Work]) -> list[None]:
+    changes = [work.changes for work in some if work.changes]
+    for each in joined(changes):
+        apply(connection, each)
+    return [None] * len(changes)
+
+
 def _settle(done: "Future[Any]", *, result: Any = None, error: BaseException | None = None) -> None:
     if not done.set_running_or_notify_cancel():
         return
@@ -390,18 +420,30 @@ def _this_operation(rid: str, dot: Dot) -> Any:
     return and_(operations.c.rid == rid, operations.c.author == dot.author, operations.c.n == dot.n)
 
 
-def _dossier(connection: Connection, rid: str) -> Dossier | None:
-    row = connection.execute(select(resources.c.document, resources.c.revision).where(resources.c.rid == rid)).first()
-    if row is None:
-        return None
-    known = select(operations.c.document).where(operations.c.rid == rid)
-    came = select(outcomes.c.document).where(outcomes.c.rid == rid)
-    return Dossier(
-        summary=_summary(rid, row[0]),
-        operations=tuple(_operation(text) for text in connection.execute(known).scalars()),
-        outcomes=tuple(_outcome(text) for text in connection.execute(came).scalars()),
-        revision=row[1],
-    )
+def _dossiers(connection: Connection, rids: Sequence[str]) -> dict[str, Dossier]:
+    c = resources.c
+    rows = connection.execute(select(c.rid, c.document, c.revision).where(c.rid.in_(rids))).all()
+    if not rows:
+        return {}
+    known: dict[str, list[Operation]] = {row.rid: [] for row in rows}
+    came: dict[str, list[Outcome]] = {row.rid: [] for row in rows}
+    there = list(known)
+    for table in (operations, outcomes):
+        query = select(table.c.rid, table.c.document).where(table.c.rid.in_(there))
+        for rid, document in connection.execute(query):
+            if table is operations:
+                known[rid].append(_operation(document))
+            else:
+                came[rid].append(_outcome(document))
+    return {
+        row.rid: Dossier(
+            summary=_summary(row.rid, row.document),
+            operations=tuple(known[row.rid]),
+            outcomes=tuple(came[row.rid]),
+            revision=row.revision,
+        )
+        for row in rows
+    }
 
 
 def _items(connection: Connection, rows: Sequence[Any]) -> dict[tuple[str, str, int, str], Item]:

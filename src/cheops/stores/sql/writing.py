@@ -3,14 +3,15 @@
 import json
 from collections import Counter
 from collections.abc import Sequence
+from functools import lru_cache
+from itertools import groupby
 from typing import Any
 
-from sqlalchemy import Connection, Table, and_, bindparam, select, update
-from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy import Connection, Table, bindparam, select, update
 
 from cheops.errors import Taken
 from cheops.ports import Changes, Cursor, Told
-from cheops.record.operation import Operation, Outcome, to_json
+from cheops.record.operation import Dot, Operation, Outcome, to_json
 from cheops.record.resource import Summary
 from cheops.stores.sql.tables import feeds, names, operations, outcomes, peers, refers, resources
 
@@ -22,16 +23,7 @@ def apply(connection: Connection, changes: Changes) -> None:
     _check_fresh(connection, changes)
     items = [told.item for told in changes.told]
     ops = [item for item in items if isinstance(item, Operation)]
-    rids = sorted({item.rid for item in items} | {s.rid for s in changes.summaries} | set(changes.due))
-    _insert(connection, resources, [_stub(rid) for rid in rids])
-    if changes.summaries:
-        rows = [_summary(summary) for summary in sorted(changes.summaries, key=lambda s: s.rid)]
-        connection.execute(_RESTATE, rows)
-    grown = sorted({op.rid for op in ops} | set(changes.due))
-    if grown:
-        connection.execute(_GROW, [{"of": rid} for rid in grown])
-    if changes.due:
-        connection.execute(_DUE, [{"of": rid, "at": changes.due[rid]} for rid in sorted(changes.due)])
+    _resources(connection, changes, items)
     _insert(connection, operations, [_operation(op) for op in ops])
     _upsert_outcomes(connection, [item for item in items if isinstance(item, Outcome)])
     _insert(connection, names, _names(changes))
@@ -41,30 +33,94 @@ def apply(connection: Connection, changes: Changes) -> None:
         _move(connection, changes.cursor)
 
 
-def _insert(connection: Connection, table: Table, rows: Sequence[Row]) -> None:
-    """Inserts those that aren't there yet."""
-    if rows:
-        connection.execute(_dialect(connection).insert(table).on_conflict_do_nothing(), rows)
+def together(some: Sequence[Changes]) -> list[Changes]:
+    """As few as do the same, in this order: a statement with many rows costs little more than one with one row. What
+    concerns a resource twice, or moves a second cursor, comes after.
+    """
+    joined: list[Changes] = []
+    used: set[str] = set()
+    for changes in some:
+        rids = {told.item.rid for told in changes.told} | {s.rid for s in changes.summaries} | set(changes.due)
+        if joined and used.isdisjoint(rids) and not (joined[-1].cursor and changes.cursor):
+            joined[-1] = _joined(joined[-1], changes)
+            used |= rids
+        else:
+            joined.append(changes)
+            used = rids
+    return joined
 
 
-def _dialect(connection: Connection) -> Any:
-    return postgresql if connection.dialect.name == "postgresql" else sqlite
+def _joined(one: Changes, other: Changes) -> Changes:
+    return Changes(
+        told=(*one.told, *other.told),
+        summaries=(*one.summaries, *other.summaries),
+        due={**one.due, **other.due},
+        fresh=one.fresh | other.fresh,
+        cursor=one.cursor or other.cursor,
+    )
+
+
+def _resources(connection: Connection, changes: Changes, items: Sequence[Operation | Outcome]) -> None:
+    """The rows of the resources: how they are listed, whether they have changed, and when there is something to do."""
+    summaries = {summary.rid: summary for summary in changes.summaries}
+    grown = {item.rid for item in items if isinstance(item, Operation)} | set(changes.due)
+    _insert(connection, resources, [_stub(rid) for rid in sorted(({i.rid for i in items} | grown) - set(summaries))])
+    for dated, rids in groupby(sorted(summaries), lambda rid: rid in changes.due):
+        due = {rid: {"due": changes.due[rid]} if dated else {} for rid in rids}
+        rows = [_summary(summaries[rid], grows=rid in grown) | due[rid] for rid in due]
+        _insert(connection, resources, rows, f"{RESTATE}, due = excluded.due" if dated else RESTATE)
+    if more := sorted(grown - set(summaries)):
+        connection.execute(_GROW, [{"of": rid} for rid in more])
+    if alone := sorted(set(changes.due) - set(summaries)):
+        connection.execute(_DUE, [{"of": rid, "at": changes.due[rid]} for rid in alone])
+
+
+NOTHING = "ON CONFLICT DO NOTHING"
+RESTATE = """ON CONFLICT (rid) DO UPDATE SET service = excluded.service, gone = excluded.gone,
+    document = excluded.document, revision = resources.revision + excluded.revision"""
+NEWER = """ON CONFLICT (rid, author, n, site) DO UPDATE SET version = excluded.version, state = excluded.state,
+    at = excluded.at, document = excluded.document WHERE excluded.version > outcomes.version"""
+ROWS = 64
+"""In one statement. SQLite gives up Python's lock with every row that is inserted by itself, and waits for it again."""
+
+
+def _insert(connection: Connection, table: Table, rows: Sequence[Row], conflict: str = NOTHING) -> None:
+    """Inserts rows of the same columns; `conflict` is what is done with those that are there."""
+    if not rows:
+        return
+    columns = tuple(rows[0])
+    if connection.dialect.name == "postgresql":
+        places = ", ".join(f"%({column})s" for column in columns)
+        connection.exec_driver_sql(f"{_head(table.name, columns)} ({places}) {conflict}", list(rows))
+        return
+    for at in range(0, len(rows), ROWS):
+        some = rows[at : at + ROWS]
+        values = tuple(row[column] for row in some for column in columns)
+        connection.exec_driver_sql(_many(table.name, columns, len(some), conflict), values)
+
+
+@lru_cache(maxsize=1000)
+def _many(table: str, columns: tuple[str, ...], rows: int, conflict: str) -> str:
+    row = f"({', '.join('?' * len(columns))})"
+    return f"{_head(table, columns)} {', '.join([row] * rows)} {conflict}"
+
+
+def _head(table: str, columns: tuple[str, ...]) -> str:
+    return f"INSERT INTO {table} ({', '.join(columns)}) VALUES"
 
 
 def _check_fresh(connection: Connection, changes: Changes) -> None:
-    for rid, dot in changes.fresh:
-        same = and_(operations.c.rid == rid, operations.c.author == dot.author, operations.c.n == dot.n)
-        document = connection.execute(select(operations.c.document).where(same)).scalar()
-        ours = next((t.item for t in changes.told if isinstance(t.item, Operation) and t.item.dot == dot), None)
-        if document is not None and (ours is None or json.loads(document) != json.loads(_json(ours))):
-            raise Taken(f"{dot.author} has written operation {dot.n} of {rid} already")
+    if not changes.fresh:
+        return
+    ours = {(t.item.rid, t.item.dot): t.item for t in changes.told if isinstance(t.item, Operation)}
+    c, rids = operations.c, sorted({rid for rid, _ in changes.fresh})
+    query = select(c.rid, c.author, c.n, c.document).where(c.rid.in_(rids))
+    for rid, author, n, document in connection.execute(query):
+        key = (rid, Dot(author, n))
+        if key in changes.fresh and (key not in ours or json.loads(document) != json.loads(_json(ours[key]))):
+            raise Taken(f"{author} has written operation {n} of {rid} already")
 
 
-_RESTATE = (
-    update(resources)
-    .where(resources.c.rid == bindparam("of"))
-    .values(service=bindparam("of_service"), gone=bindparam("is_gone"), document=bindparam("text"))
-)
 _GROW = update(resources).where(resources.c.rid == bindparam("of")).values(revision=resources.c.revision + 1)
 _DUE = update(resources).where(resources.c.rid == bindparam("of")).values(due=bindparam("at"))
 
@@ -89,12 +145,13 @@ def summary_json(summary: Summary) -> str:
     )
 
 
-def _summary(summary: Summary) -> Row:
+def _summary(summary: Summary, *, grows: bool) -> Row:
     return {
-        "of": summary.rid,
-        "of_service": summary.service,
-        "is_gone": summary.gone,
-        "text": summary_json(summary),
+        "rid": summary.rid,
+        "service": summary.service,
+        "gone": summary.gone,
+        "document": summary_json(summary),
+        "revision": 1 if grows else 0,
     }
 
 
@@ -123,14 +180,7 @@ def _upsert_outcomes(connection: Connection, items: Sequence[Outcome]) -> None:
         key = (item.rid, item.dot, item.site)
         if key not in newest or item.version > newest[key].version:
             newest[key] = item
-    insert = _dialect(connection).insert(outcomes)
-    new = insert.excluded
-    statement = insert.on_conflict_do_update(
-        index_elements=["rid", "author", "n", "site"],
-        set_={"version": new.version, "state": new.state, "at": new.at, "document": new.document},
-        where=new.version > outcomes.c.version,
-    )
-    connection.execute(statement, [_outcome(newest[key]) for key in sorted(newest)])
+    _insert(connection, outcomes, [_outcome(newest[key]) for key in sorted(newest)], NEWER)
 
 
 def _outcome(outcome: Outcome) -> Row:
@@ -183,7 +233,7 @@ def _feed(connection: Connection, told: Sequence[Told]) -> None:
                     "site": each.item.site if isinstance(each.item, Outcome) else "",
                 }
             )
-    connection.execute(feeds.insert(), rows)
+    _insert(connection, feeds, rows, "")
 
 
 def _move(connection: Connection, cursor: Cursor) -> None:

@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 
 from cheops.config import Address, Peer, Site
 from cheops.intercept.envoy.clusters import FEW, clusters
+from cheops.intercept.envoy.fronts import front_routes
 from cheops.intercept.envoy.listeners import _INTERNAL, listeners
 from cheops.intercept.envoy.names import AGENT, AGENT_AWAY, AGENT_MESH, AGENT_SERVICE, PLAN, SERVICE, VIA
-from cheops.intercept.envoy.routes import _open_to, front_routes, mesh_routes
+from cheops.intercept.envoy.routes import _open_to, mesh_routes
 from cheops.ports import HEARTBEAT
 from values import OPENSTACK, PLAIN, SHOP, site_of
 

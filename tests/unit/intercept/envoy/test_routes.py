@@ -10,7 +10,7 @@ import pytest
 from cheops.applications import Application
 from cheops.carry.request_id import Bindings, decode
 from cheops.config import Site
-from cheops.intercept.envoy.routes import TABLE_LIMIT, _table, front_routes
+from cheops.intercept.envoy.fronts import TABLE_LIMIT, _table, front_routes
 from cheops.plan import make_plan
 from cheops.scope import parse
 from values import OPENSTACK, PLAIN, SHOP, SITES, application, site_of, view_of

@@ -1,0 +1,122 @@
+"""What Envoy is told of services with replicated resources, and that all else stays as it was."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cheops.applications.concern import READS
+from cheops.config import Site
+from cheops.intercept.envoy.clusters import clusters
+from cheops.intercept.envoy.files import watched_files
+from cheops.intercept.envoy.fronts import front_routes
+from cheops.intercept.envoy.names import AGENT, local, missed
+from cheops.intercept.envoy.routes import egress_routes, mesh_routes
+from unit.intercept.envoy.test_files import KINDS, complaint_about, folder, inside, made_static, names_of
+from values import SHOP, SITES, site_of
+
+Document = dict[str, Any]
+__all__ = ["folder"]
+
+
+def managed(site: Site, *services: str) -> Site:
+    return replace(site, managed=frozenset(services))
+
+
+def of(*services: str, at: Path = Path("/srv/cheops")) -> Site:
+    return managed(site_of(SHOP, "Site1", SITES, at), *services)
+
+
+def differing(one: Site, other: Site) -> set[str]:
+    before, after = watched_files(one), watched_files(other)
+    return {name for name in before.keys() | after.keys() if before.get(name) != after.get(name)}
+
+
+def test_a_service_that_becomes_managed_changes_no_listener_and_no_other_front() -> None:
+    """A changed listener drains its connections; routes and clusters drop none."""
+    assert differing(of(), of("catalog")) == {"front-catalog.json", "mesh.json", "clusters.json"}
+    assert differing(of("catalog"), of("catalog", "orders")) == {"front-orders.json", "mesh.json", "clusters.json"}
+
+
+def test_one_that_this_site_does_not_run_changes_only_what_is_said_of_the_agent() -> None:
+    assert differing(of(), of("elsewhere")) <= {"clusters.json"}
+
+
+def test_what_the_agent_sends_to_the_service_never_comes_back_to_it() -> None:
+    assert egress_routes(of("catalog", "orders")) == egress_routes(of())
+
+
+def test_equal_settings_are_equal_files() -> None:
+    assert watched_files(of("catalog", "orders")) == watched_files(of("orders", "catalog"))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_envoy_accepts_it(kind: str, folder: Path) -> None:
+    described, sites = KINDS[kind]
+    site = managed(site_of(described, "Site1", sites, folder), *described.services)
+    files = watched_files(site)
+    named = {part["cluster"] for part in inside(list(files.values())) if isinstance(part.get("cluster"), str)}
+    assert named <= set(names_of(files["clusters.json"]))
+    assert {missed(service) for service in described.services} <= named
+    assert complaint_about(made_static(site), folder) == ""
+
+
+def actions(document: Any) -> set[str]:
+    """The clusters that routes lead to."""
+    return {
+        route.get("cluster") or route["cluster_header"]
+        for part in inside(document)
+        if isinstance(route := part.get("route"), dict)
+    }
+
+
+def by_method(site: Site, service: str) -> tuple[dict[str, Any], Any]:
+    """By method, and for all others."""
+    (host,) = front_routes(site, service)["virtual_hosts"]
+    tree = host["matcher"]["matcher_tree"]
+    assert tree["input"]["typed_config"]["header_name"] == ":method"
+    return tree["exact_match_map"]["map"], host["matcher"]["on_no_match"]
+
+
+def test_reads_lead_to_the_service_and_writes_never() -> None:
+    reads, others = by_method(of("catalog"), "catalog")
+    assert set(reads) == READS
+    for read in reads.values():
+        assert actions(read) == {missed("catalog"), "cheops-to", AGENT, "site/Site2", "site/Site3"}
+    assert actions(others["matcher"]["on_no_match"]) == {AGENT, "cheops-to"}
+
+
+def test_upgrades_do_as_reads_do() -> None:
+    reads, others = by_method(of("catalog"), "catalog")
+    (upgraded,) = others["matcher"]["matcher_list"]["matchers"]
+    assert upgraded["on_match"] == reads["GET"]
+
+
+def test_on_the_mesh_a_write_and_what_is_meant_for_the_agent_go_to_its_door() -> None:
+    (host,) = mesh_routes(of("catalog"))["virtual_hosts"]
+    named: dict[str, list[tuple[str, list[str]]]] = {}
+    for route in host["routes"]:
+        headers = route["match"].get("headers", [])
+        service = next((h["string_match"]["exact"] for h in headers if h["name"] == "cheops-service"), "")
+        if "route" in route:
+            named.setdefault(service, []).append((route["route"]["cluster"], [h["name"] for h in headers[1:]]))
+    assert named["catalog"] == [
+        (AGENT, ["cheops-door"]),
+        (AGENT, [":method", "upgrade"]),
+        (missed("catalog"), []),
+    ]
+    assert named["orders"] == [(AGENT, ["cheops-door"]), (local("orders"), [])]
+
+
+def test_who_may_not_call_a_service_may_not_call_its_agent_for_it_either() -> None:
+    site = replace(of("catalog"), departed=frozenset({"Site2"}))
+    (host,) = mesh_routes(site)["virtual_hosts"]
+    for route in host["routes"]:
+        if any(h.get("string_match") == {"exact": "catalog"} for h in route["match"].get("headers", [])):
+            assert "cheops.peers" in route["typed_per_filter_config"]
+
+
+def test_no_number_of_misses_is_too_many_at_once() -> None:
+    (cluster,) = [cluster for cluster in clusters(of("catalog")) if cluster["name"] == missed("catalog")]
+    assert all(limits["max_retries"] >= 1_000_000 for limits in cluster["circuit_breakers"]["thresholds"])
