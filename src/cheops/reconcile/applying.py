@@ -97,6 +97,8 @@ class Applier:
                 recorded = await self._for_caller(book, op, recorded)
             request = await self._request(book, op, recorded, headers or ())
         except _Waits as waits:
+            if op.kind is Kind.DELETE and not book.local_id(self._here):  # it was never made here, and never will be
+                return Applied(outcome=self._now(before, state=State.DONE, run=self._run(book), code="", why=""))
             return Applied(outcome=self._later(before, waits.code, waits.why))
         return await self._send(book, step, before, request, callers=callers is not None)
 
@@ -469,7 +471,7 @@ class Applier:
             case Verdict.UNCLEAR:
                 return self._now(before, state=State.BEGUN, code="unclear", why=why)
             case _:
-                return self._later(before, "unable", why)
+                return self._later(before, "unheard" if answer.executed == "unknown" else "unable", why)
 
     def _later(self, before: Outcome, code: str, why: str) -> Outcome:
         return self._now(before, state=State.PENDING, code=code, why=why)

@@ -28,6 +28,7 @@ LEND_SECONDS = 60.0  # a caller's credentials stay in memory
 LEASE_SECONDS = 30.0
 LOOK_SECONDS = 0.5  # between two looks for what other agents of this site have left
 STORE_AGAIN_SECONDS = 1.0
+ANY_TIME_SECONDS = 1e9
 
 Key = tuple[str, Dot]
 
@@ -85,9 +86,10 @@ class Engine:
         return (rid, dot) in self._sent
 
     def wake(self, rid: str, at: float | None = None) -> None:
-        """There may be something to do for a resource, now or at a time."""
-        when = self._ledger.now() if at is None else at
-        if rid in self._working and when <= self._ledger.now():
+        """There may be something to do for a resource, now or at a time of the site's clock (that may be set)."""
+        now = asyncio.get_running_loop().time()
+        when = now if at is None else now + at - self._ledger.now()
+        if rid in self._working and when <= now:
             self._again.add(rid)
         elif rid not in self._at or when < self._at[rid]:
             self._at[rid] = when
@@ -103,14 +105,14 @@ class Engine:
 
     async def run(self) -> None:
         """Until it is cancelled."""
-        looked = 0.0
+        looked: float | None = None
         try:
             while True:
-                now = self._ledger.now()
-                if looked == 0.0 or (self._shared and now - looked >= LOOK_SECONDS):
-                    looked = await self._look(now)
+                now = asyncio.get_running_loop().time()
+                if looked is None or (self._shared and now - looked >= LOOK_SECONDS):
+                    looked = now if await self._look(first=looked is None) else None
                 self._start(now)
-                self._forget(now)
+                self._forget(self._ledger.now())
                 self._more.clear()
                 await self._rest(now)
         finally:
@@ -118,16 +120,21 @@ class Engine:
                 task.cancel()
             await asyncio.gather(*self._working.values(), return_exceptions=True)
 
-    async def _look(self, now: float) -> float:
-        """Takes up what the store says is due: all of it after a restart, what others left later on."""
+    async def _look(self, *, first: bool) -> bool:
+        """Takes up what the store says is due: all of it after a restart, what others left later on. False: it can't.
+
+        An agent alone then takes up what isn't due yet, too: the clock may have been set back since that was noted.
+        """
+        now = self._ledger.now()
+        until = now if self._shared or not first else now + ANY_TIME_SECONDS
         try:
-            for claim in await self._ledger.store.claim("looks", now, now, 1_000_000):
+            for claim in await self._ledger.store.claim("looks", until, now, 1_000_000):
                 self.wake(claim.rid)
         except CheopsError as error:
             log.error("the store can't be read", detail=error.detail)
             await asyncio.sleep(STORE_AGAIN_SECONDS)
-            return 0.0
-        return now
+            return False
+        return True
 
     def _start(self, now: float) -> None:
         while self._queue and self._queue[0][0] <= now and len(self._working) < AT_ONCE:
@@ -297,7 +304,7 @@ class Engine:
         before = self._outcome(book, op)
         lent = self._lent.get((book.rid, op.dot))
         first = lent is not None and lent.applied is not None and not lent.applied.done()
-        soon = before.at + soonest(before.attempts)
+        soon = _soon(before, now)
         if before.state is State.PENDING and before.attempts and now < soon and not first:
             return soon
         body = op.request.body if op.request else None
@@ -339,7 +346,8 @@ class Engine:
         """Finds out whether something was executed that may have been."""
         before = self._outcome(book, op)
         lent = self._lent.get((book.rid, op.dot))
-        now, soon = self._ledger.now(), before.at + soonest(before.attempts)
+        now = self._ledger.now()
+        soon = _soon(before, now)
         if before.attempts and now < soon:
             return soon
         applied = await self._applier.probe(book, op, before, lent.callers if lent else None)
@@ -360,6 +368,11 @@ class Engine:
         """Whoever waits for something that isn't done now hears so."""
         for dot in book.outcomes:
             self._tell(book.rid, dot, None)
+
+
+def _soon(before: Outcome, now: float) -> float:
+    """When it may be tried again; at once if the clock was set back since it was tried."""
+    return before.at + soonest(before.attempts) if before.at <= now else now
 
 
 class _Own:

@@ -265,13 +265,16 @@ class Exchange:
                     for peer, partner in list(self._partners.items()):
                         if self._state(peer) is PeerState.UP and partner.sent is not None:
                             self.pull(peer)
-                if loop.time() - noted > NOTE_SECONDS:
-                    noted = loop.time()
-                    await self._note_heard()
-                    await self._look_at_feeds()
-                if loop.time() - relay > RELAY_SECONDS:
-                    relay = loop.time()
-                    await self._relay()
+                try:
+                    if loop.time() - noted > NOTE_SECONDS:
+                        noted = loop.time()
+                        await self._note_heard()
+                        await self._look_at_feeds()
+                    if loop.time() - relay > RELAY_SECONDS:
+                        relay = loop.time()
+                        await self._relay()
+                except CheopsError as error:  # a full disk isn't the end
+                    log.error("the store can't be used", detail=error.detail)
                 await asyncio.sleep(0.2)
         finally:
             self._stopping = True
@@ -302,17 +305,13 @@ class Exchange:
     async def _note_heard(self) -> None:
         """What peers have written down needn't be kept for them."""
         for peer, partner in list(self._partners.items()):
-            if partner.heard > partner.noted:
-                partner.noted = partner.heard
-                await self._heard(peer, partner.heard, partner.store)
+            if (heard := partner.heard) > partner.noted:
+                await self._heard(peer, heard, partner.store)
+                partner.noted = heard
 
     async def _relay(self) -> None:
         """Operations that a holder hasn't reported and whose author it may not hear from are told by this site too."""
-        try:
-            waiting = await self._ledger.store.outcomes([State.PENDING, State.BEGUN], limit=1000)
-        except CheopsError as error:
-            log.error("the store can't be read", detail=error.detail)
-            return
+        waiting = await self._ledger.store.outcomes([State.PENDING, State.BEGUN], limit=1000)
         for outcome in waiting:
             author = outcome.dot.author.rpartition(".")[0]
             if outcome.version or outcome.site in (self._ledger.here, author) or author == self._ledger.here:

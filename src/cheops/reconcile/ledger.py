@@ -338,7 +338,7 @@ class Ledger:
 
     async def pass_on(self, rid: str, dot: Dot, site: str) -> None:
         """Tells a holder of another site's operation, once in a while, in case its author can't."""
-        now = self.now()
+        now = asyncio.get_running_loop().time()
         self._passed = {key: until for key, until in self._passed.items() if until > now}
         if (rid, dot, site) in self._passed:
             return
