@@ -42,7 +42,7 @@ openstack-client-test:
 
 # What the tests and the bench need of Debian; as root it is installed, else the missing test says what it lacks.
 debian:
-	@sh .ci/debian curl docker-registry faketime haproxy httpie nginx-light wrk
+	@sh .ci/debian curl docker-registry faketime haproxy httpie nginx-light postgresql-15 wrk
 
 debian-bench:
 	@sh .ci/debian curl wrk haproxy nginx-light

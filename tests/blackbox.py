@@ -52,6 +52,13 @@ class BlackBox:
             self.executed.append(f"{request.method} {request.target.decode()}")
         return self.after(request) or answered
 
+    def forget(self, path: str) -> None:
+        """A document isn't there any more, with all that is below it."""
+        kept: list[dict[str, Any]] = [self.documents, self.files, self.contents]
+        for things in kept:
+            for key in [key for key in things if key == path or key.startswith(path + "/")]:
+                del things[key]
+
     def _execute(self, request: Request, content: bytes) -> Reply:
         path = request.target.decode().partition("?")[0]
         match request.method:
@@ -70,18 +77,17 @@ class BlackBox:
                 there = path in self.documents
                 self.documents[path] = {**json.loads(content), "id": path.rpartition("/")[2]}
                 return reply(200 if there else 201, self.documents[path])
-            case "GET" if path in self.contents:
-                return Reply(status=200, headers=(), body=once(self.contents[path]))
             case "GET" if path in self.documents:
                 return reply(200, self.documents[path])
+            case "GET" if path in self.contents:
+                return Reply(status=200, headers=(), body=once(self.contents[path]))
             case "GET" if any(key.startswith(path + "/") for key in self.documents):
                 return reply(200, [doc for key, doc in self.documents.items() if key.rpartition("/")[0] == path])
             case "PATCH" if path in self.documents:
                 _merge(self.documents[path], json.loads(content))
                 return reply(200, self.documents[path])
             case "DELETE" if path in self.documents:
-                for key in [key for key in self.documents if key == path or key.startswith(path + "/")]:
-                    del self.documents[key]
+                self.forget(path)
                 return reply(204, None)
         return (
             reply(404, {"error": "no such thing"}) if request.method != "GET" or path.count("/") > 1 else reply(200, [])

@@ -36,13 +36,18 @@ class Tour:
 
     def openstack(self, arguments: str, name: str = "", at: Console | None = None, **environment: str) -> Done:
         """Runs the client, at Site1 unless told otherwise; `name` is that of its example in the documentation."""
-        return self._told((at or self.console).run(f"openstack {arguments}", **environment), name)
+        return self.told((at or self.console).run(f"openstack {arguments}", **environment), name)
 
     def lab(self, arguments: str, name: str = "") -> Done:
         """Runs a command of the lab."""
-        return self._told(self.console.run(f"cheops lab {arguments}", CHEOPS_LAB=str(self.bed.lab.folder)), name)
+        return self.cheops(f"lab {arguments}", name)
 
-    def _told(self, done: Done, name: str) -> Done:
+    def cheops(self, arguments: str, name: str = "") -> Done:
+        """Runs a command of Cheops, as in the folder of the lab."""
+        return self.told(self.console.run(f"cheops {arguments}", CHEOPS_LAB=str(self.bed.lab.folder)), name)
+
+    def told(self, done: Done, name: str = "") -> Done:
+        """Shows what was run; `name` as above."""
         self.say(transcript(done))
         if name:
             self.transcripts[name] = self.transcripts.get(name, "") + transcript(done)

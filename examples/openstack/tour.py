@@ -19,6 +19,7 @@ from bed import Bed
 from console import Console, differing, rewritten, transcript
 from falling_over import around, lost, otherwise
 from mixing import parallel
+from replicas import replica_alone, replicas, replicas_cut
 from streaming import gigabyte
 from telling import BOLD, DIM, END, Tour, until
 
@@ -247,6 +248,9 @@ STEPS = (
     stopped,
     otherwise,
     around,
+    replicas,
+    replicas_cut,
+    replica_alone,
     by_token,
     strangers,
     lost,

@@ -5,6 +5,7 @@ Cheops. It checks what it shows and ends with status 1 if anything is off; the l
 """
 
 import argparse
+import base64
 import json
 import os
 import shlex
@@ -28,6 +29,8 @@ BOLD, DIM, GREEN, RED, END = (
 PRODUCTS = "/v1/buckets/shop/collections/products/records"
 CHEOPS = Path(sys.executable).parent / "cheops"
 NEAR = "{catalog: around(Site1, 50ms)}"
+BOTH = "{catalog: Site1 & Site2}"
+SELLER = "Basic " + base64.b64encode(b"shop:shop").decode()  # who may write into the catalog
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,13 +64,21 @@ class Tour:
             self.failures.append(what)
 
     def ask(
-        self, site: str, service: str, path: str, scope: str | None = None, order: object = None, show: bool = True
+        self,
+        site: str,
+        service: str,
+        path: str,
+        scope: str | None = None,
+        order: object = None,
+        show: bool = True,
+        method: str | None = None,
     ) -> Answer:
-        """Sends a request to a front and tells what came back."""
+        """Sends a request to a front and tells what came back; a method that is named is the seller's."""
         url = self.lab.site(site).front(service) + path
         data = json.dumps(order).encode() if order else None
         headers = {"Content-Type": "application/json"} | ({"X-Scope": scope} if scope else {})
-        request = urllib.request.Request(url, data=data, headers=headers)
+        headers |= {"Authorization": SELLER} if method else {}
+        request = urllib.request.Request(url, data=data, headers=headers, method=method)
         answer = send(request)
         if show:
             with_scope = f"  {BOLD}X-Scope: {scope}{END}" if scope else f"  {DIM}(no scope){END}"
@@ -143,6 +154,8 @@ def brief(body: Any) -> str:
             )
         case {"detail": detail, **rest}:
             return f"{detail}" + (f" ({rest['hint']})" if rest.get("hint") else "")
+        case {"data": {"id": _, **product}}:
+            return f"a product: {', '.join(f'{name} {product[name]}' for name in product if name != 'last_modified')}"
         case {"error": error}:
             return str(error)
     return str(body)[:100]
@@ -304,9 +317,59 @@ def around_site1(tour: Tour) -> list[str]:
     return [each.partition(";")[0].strip() for each in told.split(",")]
 
 
+def replication(tour: Tour) -> None:
+    tour.title("Replication: one product on two sites, which stay the same, whatever happens to the link")
+    path, cocoa = f"{PRODUCTS}/cocoa", {"title": "Cocoa, 250 g", "price": 350}
+    made = tour.ask("Site1", "catalog", path, BOTH, {"data": cocoa}, method="PUT")
+    tour.check("made on both sites", made.headers.get("cheops-outcome") == "Site1=201, Site2=201")
+    changed = tour.ask("Site2", "catalog", path, order={"data": {"price": 360}}, method="PATCH")
+    tour.check(
+        "changed at Site2, without a scope, for both", changed.headers.get("cheops-outcome") == "Site1=200, Site2=200"
+    )
+    answer = tour.ask("Site1", "orders", "/orders", order=order("cocoa"))
+    tour.check("Site1 sells it at that price", answer.status == 201 and answer.body["total"] == 2 * 360)
+    tour.lab.cut("Site1", "Site2")
+    tour.say("$ cheops lab cut Site1 Site2")
+    for site, said in (("Site1", {"title": "Cocoa", "price": 370}), ("Site2", {"price": 380, "stock": 12})):
+        done = tour.ask(site, "catalog", path, order={"data": said}, method="PATCH")
+        tour.check(f"{site} goes on by itself", done.status == 200 and "pending" in done.headers["cheops-outcome"])
+    tour.lab.heal("Site1", "Site2")
+    tour.say("$ cheops lab heal Site1 Site2")
+    until_the_same(tour)
+
+
+def until_the_same(tour: Tour) -> None:
+    """Both sites come to have what both have said, and tell what was said of one field on both sides."""
+    done = tour.cheops("wait", "cocoa", "--converged", "--site", "Site1")
+    shown(tour, done)
+    both = [cocoa_at(tour, site) for site in ("Site1", "Site2")]
+    tour.check("healed: both have the same", done.returncode == 0 and both[0] == both[1])
+    wanted = {"id": "cocoa", "title": "Cocoa", "price": 380, "stock": 12}
+    tour.check("of each field what was said of it last", both[0] == wanted)
+    told = shown(tour, tour.cheops("resource", "show", "cocoa", "--site", "Site2"))
+    tour.check("any site can tell all that was done", told.count(" equal ") == 2)
+    lost = shown(tour, tour.cheops("conflicts", "--site", "Site1"))
+    tour.check("the price that Site1 had said is a conflict", "price" in lost)
+    tour.say("Without Cheops: a shared database, and no writes while the link is cut; or two prices from then on.")
+
+
+def cocoa_at(tour: Tour, site: str) -> dict[str, Any]:
+    """What the catalog of a site says of it, without the time of its own at which it was changed."""
+    answer = tour.ask(site, "catalog", f"{PRODUCTS}/cocoa", method="GET")
+    return {name: value for name, value in answer.body["data"].items() if name != "last_modified"}
+
+
+def shown(tour: Tour, done: "subprocess.CompletedProcess[str]") -> str:
+    """Tells what a command printed."""
+    said = done.stdout + done.stderr
+    for line in said.splitlines():
+        tour.say(f"{DIM}│{END} {line}")
+    return said
+
+
 def mistakes(tour: Tour) -> None:
     tour.title("A mistake is told where it stands, and nothing is sent anywhere")
-    for scope, status in (("{catalog: Site4}", 400), ("{catalog: Site1 &}", 400), ("{catalog: Site1 & Site2}", 501)):
+    for scope, status in (("{catalog: Site4}", 400), ("{catalog: Site1 &}", 400), ("{catalog: Site1 % Site2}", 501)):
         answer = tour.ask("Site1", "catalog", PRODUCTS, scope=scope)
         for line in answer.body.get("caret", "").splitlines():
             tour.say(f"    {DIM}{line}{END}")
@@ -365,6 +428,7 @@ STEPS = (
     a_plan,
     otherwise,
     around,
+    replication,
     mistakes,
     broken_links,
     killed_processes,

@@ -169,6 +169,10 @@ class LogStore(Protocol):
         """What these values name, also of what is gone."""
         ...
 
+    async def names(self, most: int) -> frozenset[str] | None:
+        """All values that name something; None if there are more than `most`."""
+        ...
+
     async def referring(self, rid: str) -> Sequence[Summary]:
         """The resources that refer to this one, or are inside of it, and aren't gone."""
         ...

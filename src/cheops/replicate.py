@@ -22,7 +22,7 @@ from cheops.applications.concern import Concern, concern
 from cheops.applications.paths import segments
 from cheops.applications.translate import at_site, in_rids, rids_in
 from cheops.bodies import Ending, KeptBody
-from cheops.errors import CheopsError, NotReplicated, SiteUnreachable, Subset
+from cheops.errors import CheopsError, Circle, NotReplicated, SiteUnreachable, Subset
 from cheops.execute import Executor, Sending
 from cheops.model import PeerState, Reply, Request, View
 from cheops.plan.replication import replicas_of
@@ -81,7 +81,7 @@ class Replication:
     async def meant(self, request: Request, location: Location | None, shares: dict[str, str]) -> Meant:
         """What a request concerns, as far as this site knows."""
         target = request.target.decode("latin1")
-        named = await self._ledger.store.find(segments(target), request.service)
+        named = await self._ledger.find(segments(target), request.service)
         found = concern(request.method, target, request.service, self._application(), named, self._ledger.here)
         return Meant(request=request, concern=found, location=location, shares=shares)
 
@@ -224,7 +224,7 @@ class Replication:
         if not book.local_id(self._ledger.here) or not book.has(self._ledger.here):
             return None
         target = request.target.decode("latin1")
-        named = await self._ledger.store.find(segments(target), request.service)
+        named = await self._ledger.find(segments(target), request.service)
         cast = in_rids(target, (), None, named, self._ledger.here, request.service, self._application())
         ids = await self._ledger.local_ids(rids_in(cast.target, (), None), self._ledger.here)
         local = at_site(cast.target, (), None, ids)
@@ -242,7 +242,11 @@ class Replication:
         """To the agent of the first of these sites that can."""
         here = self._ledger.here
         if request.values(PASSED):
-            raise NotReplicated(f"{here} was taken for a holder of the resource, and isn't one (any more)")
+            sender = request.values(PASSED)[0].decode("latin1")
+            raise Circle(
+                f"{sender} has taken {here} for a holder of the resource, which it isn't (any more)",
+                hint="Send the request again.",
+            )
         ordered = sorted((site for site in sites if site != here), key=self._is_down)
         passed = replace(request, headers=(*request.headers, (PASSED, here.encode())))
         return await executor.execute([Sending(site=site, request=passed, door=True) for site in ordered])
@@ -300,7 +304,7 @@ class Replication:
 
     async def _rids(self, service: str, target: str, ids: Sequence[str]) -> dict[str, tuple[str, list[str]]]:
         here = self._ledger.here
-        named = await self._ledger.store.find([*ids, *segments(target)], service)
+        named = await self._ledger.find([*ids, *segments(target)], service)
         about = concern("POST", target, service, self._application(), named, here)
         return {
             n.value: (n.summary.rid, list(n.summary.placement))

@@ -33,7 +33,8 @@ def ask(url: str, method: str = "GET", *, scope: str | None = None, send: Any = 
     named |= {} if scope is None else {"X-Scope": scope}
     began = time.monotonic()
     try:
-        connection.request(method, parts.path or "/", None if send is None else json.dumps(send), named)
+        target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+        connection.request(method, target, None if send is None else json.dumps(send), named)
         answer = connection.getresponse()
         given = {name.lower(): value for name, value in answer.getheaders()}
         body = answer.read()

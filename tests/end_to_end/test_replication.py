@@ -184,7 +184,7 @@ def test_p7_a_deletion_while_a_site_is_down(lab: Lab) -> None:
     assert (answer.status, answer.headers["cheops-outcome"]) == (200, "Site1=200, Site2=200, Site3=pending")
     revive(lab, "Site3")  # it has kept nothing: the deletion finds nothing there, and that is well
     converged = admin(lab, "Site1", f"/resources/{answer.headers['cheops-resource']}/converged?timeout=60")
-    assert converged["converged"], converged
+    assert converged["converged"], json.dumps(converged)
 
 
 def test_w3_any_other_site_goes_on_while_an_agent_is_dead(lab: Lab) -> None:

@@ -10,11 +10,19 @@ story's own. The commands:
     show SITE RID                                    what that site knows of a resource
     conflicts SITE RID
     place SITE RID SITE… [keep|delete]               `cheops resource scope`: from now on it is held by these
+    verify SITE RID · repair SITE RID                the replicas are compared, or made as the log says
+    tamper SITE PATH JSON · forget SITE PATH         behind our back, the service there gets this, or loses it
+    spoil SITE PATH                                  the bytes there are others
     cut SITE SITE · heal · wait SECONDS · settle     settle: until every holder is through with everything
     kill SITE · start SITE · wipe SITE               the agent there; wipe: its disk is lost while it doesn't run
     down SITE · mute SITE · up SITE                  the service there
     answer SITE STATUS [TIMES]                       it refuses the next requests, and executes nothing
     lose SITE [TIMES]                                it executes them, and its answers are lost
+    unable SITE STATUS [TIMES]                       it answers the next reads so
+    without SITE FIELD                               it is of a version that doesn't know a field, and drops it
+    swallow SITE SITE · unanswered SITE SITE         agents hear nothing from each other, or no answer
+    kept SITE SITE                                   how much the first one's log keeps for the other
+    remove SITE                                      `cheops site remove --force`, and its machine is gone
     wants SITE TOKEN · own SITE TOKEN                Authorization that it asks for; what the site's settings have
     clock SITE SECONDS                               its clock is so much ahead
 
@@ -28,8 +36,11 @@ import shlex
 
 import virtual
 from blackbox import reply
+from cheops.errors import SiteUnreachable
 from cheops.model import Reply, Request
 from cheops.reconcile.book import Book
+from cheops.reconcile.drift import Verified, name_of_field
+from cheops.reconcile.operating import Operator
 from cheops.record.operation import Outcome, State
 from replicated import World
 from stories.story import Paragraph, StoryError, paragraphs
@@ -47,6 +58,7 @@ class Telling:
         self._names: dict[str, str] = {}
         self._seen: dict[str, int] = {}
         self._told: list[str] = []
+        self._disturbed: set[str] = set()
 
     async def happen(self, paragraph: Paragraph) -> tuple[str, ...]:
         """Carries out a command and tells what happened. Raises StoryError."""
@@ -94,9 +106,8 @@ class Telling:
             method, path, document, **{k.replace("-", "_"): v for k, v in headers.items()}
         )
         said = answer.body.get("detail", answer.body) if isinstance(answer.body, dict) else answer.body
-        self._told.append(
-            f"{answer.status} {said if isinstance(said, str) else json.dumps(said) if said else ''}".rstrip()
-        )
+        text = said if isinstance(said, str) else json.dumps(said) if said or said == [] else ""
+        self._told.append(f"{answer.status} {text}".rstrip())
         if isinstance(answer.body, dict) and answer.body.get("hint"):
             self._told.append(f"hint: {answer.body['hint']}")
         for name in ("cheops-resource", "cheops-outcome"):
@@ -137,6 +148,36 @@ class Telling:
         if not book.log.conflicts:
             self._told.append("none")
 
+    async def _verify(self, site: str, rid: str) -> None:
+        self._verified(await self._operator(site).verify(rid, 10))
+
+    async def _repair(self, site: str, rid: str) -> None:
+        found = await self._operator(site).repair(rid, 10)
+        self._told += [f"{each.site}: {'' if each.done else 'no: '}{each.what}" for each in found.told]
+        self._verified(found.verified)
+
+    def _verified(self, found: Verified) -> None:
+        self._told.append(found.state)
+        self._told += [f"{each.site}: {each.state}{each.why and f', {each.why}'}" for each in found.sites]
+        for each in found.fields:
+            says = f", the log says {json.dumps(each.says)}" if each.operation else ", the log says nothing"
+            self._told.append(f"{name_of_field(each)}: {json.dumps(each.values)}{says}")
+
+    def _operator(self, site: str) -> Operator:
+        parts = self.world[site].parts
+        if parts is None:
+            raise ValueError(f"{site} doesn't run")
+        return parts.operator
+
+    async def _tamper(self, site: str, path: str, document: str) -> None:
+        self.world[site].box.documents.setdefault(path, {}).update(json.loads(document))
+
+    async def _forget(self, site: str, path: str) -> None:
+        self.world[site].box.forget(path)
+
+    async def _spoil(self, site: str, path: str) -> None:
+        self.world[site].box.contents[path] = b"spoilt"
+
     async def _book(self, site: str, rid: str) -> Book:
         parts = self.world[site].parts
         book = await parts.ledger.book(rid) if parts else None
@@ -155,6 +196,7 @@ class Telling:
         self.world.cut(one, other)
 
     async def _heal(self) -> None:
+        self._disturbed.clear()
         self.world.heal()
 
     async def _wait(self, seconds: str) -> None:
@@ -198,6 +240,56 @@ class Telling:
             return reply(503, {"detail": "broken off"}, (b"cheops-executed", b"unknown")) if writes else None
 
         self.world[site].box.after = lose
+
+    async def _unable(self, site: str, status: str, times: str = "1") -> None:
+        left = iter(range(int(times)))
+
+        def fail(request: Request) -> Reply | None:
+            reads = request.method == "GET" and next(left, None) is not None
+            return reply(int(status), {"error": f"{site} says {status}"}) if reads else None
+
+        self.world[site].box.before = fail
+
+    async def _without(self, site: str, field: str) -> None:
+        box = self.world[site].box
+
+        def drop(_: Request) -> None:
+            for document in box.documents.values():
+                document.pop(field, None)
+
+        box.after = drop
+
+    async def _swallow(self, one: str, other: str) -> None:
+        self._disturb(one, other, arrives=False)
+        self._disturb(other, one, arrives=False)
+
+    async def _unanswered(self, one: str, other: str) -> None:
+        self._disturb(one, other, arrives=True)
+        self._disturb(other, one, arrives=True)
+
+    def _disturb(self, sender: str, to: str, *, arrives: bool) -> None:
+        undisturbed = self.world.network.agents[to]
+
+        async def agent(asking: str, path: str, body: bytes | None) -> bytes:
+            if asking != sender or sender not in self._disturbed:
+                return await undisturbed(asking, path, body)
+            if arrives:
+                await undisturbed(asking, path, body)
+            raise SiteUnreachable(f"the agent of {to} gives no answer", site=to)
+
+        self._disturbed.add(sender)
+        self.world.network.agents[to] = agent
+
+    async def _kept(self, site: str, peer: str) -> None:
+        kept = await self.world[site].store.feed(peer, 0, 1000)
+        self._told.append(str(len(kept.items)) if kept.items else "nothing")
+
+    async def _remove(self, site: str) -> None:
+        for other in [other for other in self.world.sites if other != site]:
+            self.world.network.cut(site, other)
+            self.world[other].peers.states.pop(site)
+        await self.world[site].kill()
+        del self.world.sites[site]
 
     async def _wants(self, site: str, token: str) -> None:
         self.world[site].box.wants = token.encode()

@@ -138,6 +138,24 @@ def with_id(body: bytes, rules: Resource, id_: str) -> bytes:
     return put(body, f"{rules.one}.{rules.id}" if rules.one else rules.id, id_)
 
 
+def from_caller(reply: bytes, rules: Resource) -> bytes:
+    """What the reply to a creation says that was taken from who asked, as the body of another; b"{}" if nothing."""
+    value, body = body_of_one(reply, rules), b"{}"
+    for path in rules.from_caller:
+        if text := text_at(value, path):
+            body = put(body, f"{rules.one}.{path}" if rules.one else path, text)
+    return body
+
+
+def with_missing(body: bytes, other: bytes, rules: Resource) -> bytes:
+    """The body, and what is said only in the other one of `from_caller`."""
+    there, more = body_of_one(body, rules), body_of_one(other, rules)
+    for path in rules.from_caller:
+        if (text := text_at(more, path)) and not fields_at(there, path):
+            body = put(body, f"{rules.one}.{path}" if rules.one else path, text)
+    return body
+
+
 def without_revisions(body: bytes, rules: Resource | None) -> bytes:
     """The body without what is a site's own: revisions, and fields that a site sets."""
     if rules is None:

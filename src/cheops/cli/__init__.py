@@ -6,6 +6,7 @@ import click
 
 from cheops import __version__
 from cheops.cli.agent import agent, worker
+from cheops.cli.drift import repair, verify
 from cheops.cli.lab import lab_commands
 from cheops.cli.operations import conflict_commands, conflicts, done, drop, operations, retry
 from cheops.cli.plan import plan
@@ -33,6 +34,7 @@ for command in (
     lab_commands,
     operations,
     plan,
+    repair,
     resource_commands,
     resources,
     retry,
@@ -40,6 +42,7 @@ for command in (
     scope_commands,
     site_commands,
     sites,
+    verify,
     wait,
 ):
     cheops.add_command(command)

@@ -31,6 +31,7 @@ class Admin:
     """The admin API of a site."""
 
     address: "Address"
+    patience: float = 30.0  # seconds until it has answered
 
     def get(self, path: str) -> Any:
         """What it answers, as a JSON document. Raises AgentDoesntAnswer, AgentRefuses."""
@@ -47,7 +48,7 @@ class Admin:
     def _ask(self, method: str, path: str, body: bytes | None) -> Any:
         import http.client
 
-        connection = http.client.HTTPConnection(self.address.host, self.address.port, timeout=30)
+        connection = http.client.HTTPConnection(self.address.host, self.address.port, timeout=self.patience)
         try:
             connection.request(method, path, body, {"Content-Type": "application/json"} if body else {})
             reply = connection.getresponse()

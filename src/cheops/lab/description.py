@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Self
+from typing import Annotated, Any, Self
 
 from pydantic import AfterValidator, ConfigDict, Field, ValidationInfo, model_validator
 
@@ -118,6 +118,7 @@ class LabDescription(Part):
     needs: dict[str, str] = {}  # importable modules, and what to do when one is missing
     install: tuple[str, ...] = ()  # a command that puts what is needed into {cache}
     shared: Part | None = None
+    credentials: dict[str, dict[str, Any]] = {}  # of each site for its services, as site.yaml says them
     tour: tuple[Text, ...] = ()  # commands to try, shown as they are for the first site
 
     @model_validator(mode="after")

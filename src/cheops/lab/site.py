@@ -132,6 +132,7 @@ class LabSite:
             number=place.number,
             peers=peers,
             workers=1,
+            credentials=self._app.lab.credentials,
         )
 
     def start_agent(self) -> None:

@@ -15,9 +15,20 @@ from typing import IO, Any
 
 from cheops.applications import Application, Resource
 from cheops.applications.concern import item_of
+from cheops.applications.credentials import secret_headers
 from cheops.applications.lists import listed, next_page
-from cheops.applications.replies import Follow, Progress, failed_inside, follow, has_key, key_in, made
-from cheops.applications.translate import Translated, along, at_site, rids_in
+from cheops.applications.replies import (
+    Follow,
+    Progress,
+    failed_inside,
+    follow,
+    from_caller,
+    has_key,
+    key_in,
+    made,
+    with_missing,
+)
+from cheops.applications.translate import Translated, along, at_site, in_rids, rids_in, values_in
 from cheops.errors import CheopsError, CredentialsFailed, NoIdThere, Refused, SiteUnreachable, StoreFailed
 from cheops.model import Headers, Reply, Request
 from cheops.ports import Blobs, Credentials, Transport
@@ -34,6 +45,8 @@ UNDER_WAY_SECONDS = 1.0
 UNDER_WAY = "under-way"
 """The code of what a service has accepted and is still at; `why` is where that is asked."""
 MOST_PAGES = 100
+AGAIN = "again"
+"""The code of an outcome before something is sent that was sent before, and of which nobody knows whether it came."""
 _EXECUTED = b"cheops-executed"
 
 
@@ -73,9 +86,15 @@ class Applier:
         op = step.operation
         if op.kind is Kind.PLACE and not step.leaves:
             return Applied(outcome=self._now(before, state=State.DONE, run=self._run(book)))
+        if (
+            op.request is None and not step.leaves
+        ):  # the log was pruned before this site was told of it: what follows says it all anew
+            return Applied(outcome=self._now(before, state=State.DONE, run=self._run(book), code="overridden", why=""))
         recorded = self._recorded(book, step)
         try:
             headers = callers if callers is not None else await self._own(book, op, recorded)
+            if callers is None:
+                recorded = await self._for_caller(book, op, recorded)
             request = await self._request(book, op, recorded, headers or ())
         except _Waits as waits:
             return Applied(outcome=self._later(before, waits.code, waits.why))
@@ -110,8 +129,24 @@ class Applier:
 
     def _vouched(self, book: Book, op: Operation) -> bool:
         """Whether a service has accepted this operation, or once accepted what is now executed again here."""
+        return bool(self._done(book, op))
+
+    def _done(self, book: Book, op: Operation) -> list[Outcome]:
         outcomes = [o for dot in (op.dot, op.again) if dot for o in book.outcomes.get(dot, {}).values()]
-        return any(outcome.state is State.DONE for outcome in outcomes)
+        return [outcome for outcome in outcomes if outcome.state is State.DONE]
+
+    async def _for_caller(self, book: Book, op: Operation, recorded: Recorded) -> Recorded:
+        """A creation as the site itself has to ask for it: with what the service would have taken from its caller."""
+        rules, body = self._rules(book), recorded.body
+        told = next((outcome for outcome in self._done(book, op) if outcome.body), None)
+        if not (rules and rules.from_caller and told and body and body.inline) or op.facet or op.birth is None:
+            return recorded
+        said, kind = from_caller(told.body, rules), (("content-type", "application/json"),)
+        named = await self._ledger.store.find(values_in(recorded.target, "application/json", said))
+        service, application = book.summary.service, self.settings.application
+        cast = in_rids(recorded.target, kind, said, named, told.site, service, application)
+        inline = with_missing(body.inline, cast.body or said, rules)
+        return replace(recorded, body=Body(inline=inline, size=len(inline)))
 
     async def _request(self, book: Book, op: Operation, recorded: Recorded, credentials: Headers) -> Request:
         body = recorded.body
@@ -219,6 +254,8 @@ class Applier:
             media_type=_header(reply, b"content-type"),
             location=_header(reply, b"location"),
         )
+        if reply.status == 409 and (before.attempts or before.code == AGAIN):
+            outcome = await self._taken(book, op, before, outcome, request)
         if outcome.code == "unauthorized" and not callers:
             self._credentials.refused(book.summary.service)
         if outcome.state is State.DONE and not step.leaves:
@@ -228,6 +265,39 @@ class Applier:
             if op.kind is Kind.CREATE:
                 outcome = self._follows(outcome, reply, content, rules, request.target.decode("latin1"))
         return Applied(outcome=outcome, reply=reply)
+
+    # What a service takes once
+
+    def taken_once(self, book: Book, op: Operation) -> Follow | None:
+        """How to find out whether the service has the content that this operation sends, if it takes it only once."""
+        rules = self._rules(book)
+        content = rules.content if rules else None
+        if not (rules and content and content.once and op.request and op.request.method == content.method):
+            return None
+        if not op.facet or not content.path.endswith(f"{{id}}/{op.facet}"):
+            return None
+        target = item_of(book.summary, self.settings.application)
+        return Follow(target=target, rules=rules.model_copy(update={"follows": content.once}))
+
+    async def _taken(self, book: Book, op: Operation, before: Outcome, outcome: Outcome, request: Request) -> Outcome:
+        """What a 409 means for content that was sent before: the service may have it since then."""
+        following = self.taken_once(book, op)
+        others = [o for dot, o in book.own(self._here).items() if dot != op.dot and o.state is State.DONE]
+        facets = {other.dot: other.facet for other in book.log.operations.values()}
+        if following is None or any(facets.get(other.dot) == op.facet for other in others):
+            return outcome
+        credentials = secret_headers(request.headers, book.summary.service, self.settings.application)
+        try:
+            item = await self.localise(Recorded(method="GET", target=following.target), None)
+            status, _, content = await self._get(book, item.target, credentials)
+        except (_Waits, SiteUnreachable, TimeoutError) as error:
+            return self._later(before, "unable", f"the service may have it, and can't be asked: {error}")
+        progress, said = following.progress(status, content)
+        if progress is Progress.UNDER_WAY:
+            return self._later(before, "unable", "the service is still at what was sent before")
+        if progress is Progress.FAILED:
+            return replace(outcome, why=f"{outcome.why}; {said}")
+        return self._now(before, state=State.DONE, run=self._run(book), status=outcome.status, code="found", why="")
 
     # What a service is still at
 

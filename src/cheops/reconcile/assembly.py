@@ -9,11 +9,13 @@ from cheops.applications import Application
 from cheops.errors import NotThere
 from cheops.ports import Blobs, Credentials, LogStore, Peers, Transport
 from cheops.reconcile.applying import Applier, Settings
+from cheops.reconcile.audit import Audit
 from cheops.reconcile.bodies import Bodies
 from cheops.reconcile.engine import Engine
 from cheops.reconcile.exchange import Exchange
 from cheops.reconcile.ledger import Ledger
 from cheops.reconcile.operating import Operator
+from cheops.reconcile.reading import Reader
 from cheops.reconcile.writing import Writer
 from cheops.record.operation import Dot
 
@@ -66,7 +68,9 @@ class Reconciling:
             ground.digits,
         )
 
-        self.operator = Operator(self.ledger, self.engine, ground.transport, ground.peers, self._application)
+        reader = Reader(self.ledger, ground.transport, ground.credentials, ground.peers, lambda: self.applier.settings)
+        audit = Audit(self.ledger, self.engine, self.applier, reader, self.bodies)
+        self.operator = Operator(self.ledger, self.engine, ground.transport, ground.peers, self._application, audit)
 
     def _application(self) -> Application:
         return self.applier.settings.application

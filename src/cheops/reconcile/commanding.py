@@ -40,13 +40,14 @@ _TELLS = {
 
 @dataclass(frozen=True, kw_only=True)
 class Command:
-    """What one agent asks of another on behalf of an operator. `operation` is AUTHOR/N; `sites` and `leave` are of a
-    placement; `seconds` is how long to wait, `known` what the asker knows of the log.
+    """What one agent asks of another on behalf of an operator. `operation` is AUTHOR/N, as are `operations`; `sites`
+    and `leave` are of a placement; `seconds` is how long to wait, `known` what the asker knows of the log.
     """
 
     what: str
     resource: str = ""
     operation: str = ""
+    operations: tuple[str, ...] = ()
     local_id: str = ""
     sites: tuple[str, ...] = ()
     leave: str = "keep"

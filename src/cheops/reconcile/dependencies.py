@@ -92,7 +92,7 @@ class Dependencies:
 
     async def _lack(self, reference: Reference, sites: Sequence[str], secrets: Headers) -> Lack | None:
         here = self._ledger.here
-        named = await self._ledger.store.find([reference.value], reference.service)
+        named = await self._ledger.find([reference.value], reference.service)
         known = [
             n.summary for n in named if n.summary.type == reference.type and n.site in (here, "") and not n.summary.gone
         ]

@@ -15,7 +15,7 @@ import structlog
 from cheops.errors import Busy, CheopsError
 from cheops.model import Headers
 from cheops.ports import Claim, LogStore
-from cheops.reconcile.applying import UNDER_WAY, Applied, Applier, version_after
+from cheops.reconcile.applying import AGAIN, UNDER_WAY, Applied, Applier, version_after
 from cheops.reconcile.backoff import pause, soonest
 from cheops.reconcile.book import Book
 from cheops.reconcile.ledger import Ledger
@@ -62,6 +62,7 @@ class Engine:
         self._claims = _Leases(ledger.store, owner, ledger.now) if shared else _Own()
         self._shared = shared
         self._lent: dict[Key, _Lent] = {}
+        self._sent: set[Key] = set()
         self._queue: list[tuple[float, str]] = []
         self._at: dict[str, float] = {}
         self._working: dict[str, asyncio.Task[None]] = {}
@@ -78,6 +79,10 @@ class Engine:
         applied: asyncio.Future[Applied] = asyncio.get_running_loop().create_future()
         self._lent[rid, dot] = _Lent(callers=callers, until=self._ledger.now() + LEND_SECONDS, applied=applied)
         return applied
+
+    def is_sent(self, rid: str, dot: Dot) -> bool:
+        """Whether the service here is at an operation just now."""
+        return (rid, dot) in self._sent
 
     def wake(self, rid: str, at: float | None = None) -> None:
         """There may be something to do for a resource, now or at a time."""
@@ -158,6 +163,10 @@ class Engine:
             await self._claims.give_back(claim, self._ledger.now())
             self._again.discard(rid)
             self.wake(rid)
+
+    def holds(self, rid: str) -> bool:
+        """Whether a resource that is worked on here is surely claimed by this agent still."""
+        return self._claims.holds(rid)
 
     def _done(self, rid: str, task: "asyncio.Task[None]") -> None:
         del self._working[rid]
@@ -294,16 +303,24 @@ class Engine:
         body = op.request.body if op.request else None
         if body and body.sha256:
             await self._fetch(op, book.holders)
-        if self._needs_intent(op) and before.state is not State.BEGUN:
+        once = self._applier.taken_once(book, op) is not None
+        if once and before.state is State.BEGUN and (book.rid, op.dot) not in self._ledger.unsent:
+            before = replace(before, code=AGAIN)
+        elif (self.needs_intent(op) or once) and before.state is not State.BEGUN:
             before = replace(before, state=State.BEGUN, version=before.version, code="", why="")
             await self._ledger.report(replace(before, version=version_after(before, now)), quiet=True)
         if not self._claims.holds(book.rid):
             return now  # this agent stood still for so long that another one may be at it
         self._ledger.unsent.discard((book.rid, op.dot))
-        applied = await self._applier.apply(book, step, before, lent.callers if lent else None)
-        return await self._note(book, op, before, applied)
+        self._sent.add((book.rid, op.dot))
+        try:
+            applied = await self._applier.apply(book, step, before, lent.callers if lent else None)
+            return await self._note(book, op, before, applied)
+        finally:
+            self._sent.discard((book.rid, op.dot))
 
-    def _needs_intent(self, op: Operation) -> bool:
+    def needs_intent(self, op: Operation) -> bool:
+        """Whether it is written down before it is sent."""
         return op.kind is Kind.CREATE or (op.kind is Kind.ACTION and not op.repeats)
 
     async def _note(self, book: Book, op: Operation, before: Outcome, applied: Applied) -> float | None:

@@ -17,18 +17,19 @@ from cheops.ports import Changes, Cursor, Dossier, LogStore, Told
 from cheops.reconcile.book import Book, book_of, given_up, newer, news, summary_of, unreported
 from cheops.record.operation import Dot, Item, Kind, Operation, Outcome, State, Vector
 from cheops.record.pruning import prunable
-from cheops.record.resource import Summary
+from cheops.record.resource import Named, Summary
 from cheops.record.stamp import Clock, Stamp, too_far_ahead
 
 log = structlog.get_logger("ledger")
 MOST_REMEMBERED = 5_000  # books
+MOST_NAMES = 300_000  # some 30 MB
 AGAIN = 10  # times that a faster agent is given way
 REFILLED = "refilled"
 """The code of what this site may have executed before its store was lost."""
 CLOCKS_SECONDS = 60.0  # that clocks of sites may differ without anybody's minding
 SETTLING_SECONDS = 1.0  # until the peers have told what this site once reported
 PASSED_SECONDS = 60.0
-LOOK_SECONDS = 0.2  # between two looks whether another agent of this site has done something
+LOOK_SECONDS = 0.2  # between two looks whether a peer is down, or another agent of this site has done something
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -66,6 +67,7 @@ class Ledger:
         """Whether peers say that there was another store before this one."""
         self.shared = shared
         self._clock = Clock()
+        self._names: set[str] | None = None
         self._entries: OrderedDict[str, Entry] = OrderedDict()
         self._locks: dict[str, tuple[asyncio.Lock, int]] = {}
         self._passed: dict[tuple[str, Dot, str], float] = {}
@@ -79,6 +81,8 @@ class Ledger:
     async def open(self) -> None:
         """Takes up where the store ended."""
         self._clock = Clock(await self.store.newest_stamp())
+        names = None if self.shared else await self.store.names(MOST_NAMES)
+        self._names = None if names is None else set(names)
 
     # Reading
 
@@ -91,6 +95,12 @@ class Ledger:
         """The ids by which a site knows these resources; those that it doesn't know are left out."""
         books = [book for rid in rids if (book := await self.book(rid))]
         return {book.rid: local for book in books if (local := book.local_id(site))}
+
+    async def find(self, values: Collection[str], service: str | None = None) -> Sequence[Named]:
+        """What these values name. Most requests name nothing that is replicated: then the store isn't asked."""
+        if self._names is not None:
+            values = [value for value in values if value in self._names]
+        return await self.store.find(values, service) if values else []
 
     async def taken(self, ids: Collection[str], rid: str, service: str) -> frozenset[str]:
         """Those of these local ids of this site that belong to other resources."""
@@ -124,7 +134,7 @@ class Ledger:
         return entry
 
     async def until(self, rid: str, holds: Callable[[Book], bool], seconds: float) -> Book | None:
-        """The book once something holds of it, or as it is when time is up."""
+        """The book once something holds of it, which may depend on peers too, or as it is when time is up."""
         loop = asyncio.get_running_loop()
         end = loop.time() + seconds
         changed = asyncio.Event()
@@ -137,7 +147,7 @@ class Ledger:
                 if (book and holds(book)) or left <= 0:
                     return book
                 with suppress(TimeoutError):
-                    async with asyncio.timeout(min(left, LOOK_SECONDS) if self.shared else left):
+                    async with asyncio.timeout(min(left, LOOK_SECONDS)):
                         await changed.wait()
         finally:
             self._waiting[rid].discard(changed)
@@ -390,6 +400,7 @@ class Ledger:
         items = _by_rid([told.item for told in changes.told])
         for entry in entries:
             rid = self._remember(entry)[1].rid
+            self._note_names(entry[0])
             self.changed(entry[1], [item for item in items.get(rid, ()) if isinstance(item, Outcome)])
         for rid in {*(book.rid for _, book in entries), *changes.due}:
             for event in self._waiting.get(rid, ()):
@@ -407,6 +418,14 @@ class Ledger:
         }
         self.fed(soon)
         self.fed_later(peers - soon)
+
+    def _note_names(self, dossier: Dossier) -> None:
+        if self._names is None:
+            return
+        chosen, local = dossier.summary.chosen, [o.local_id for o in dossier.outcomes]
+        self._names.update(filter(None, (dossier.summary.rid, chosen, *local)))
+        if len(self._names) > MOST_NAMES:
+            self._names = None
 
     @asynccontextmanager
     async def _locked(self, rids: Sequence[str]) -> AsyncIterator[None]:

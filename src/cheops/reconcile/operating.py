@@ -28,8 +28,10 @@ from cheops.errors import (
 from cheops.model import PeerState
 from cheops.ports import COMMAND, Peers, Transport
 from cheops.reconcile.again import applied_again
+from cheops.reconcile.audit import Audit, Repaired
 from cheops.reconcile.book import Book
 from cheops.reconcile.commanding import Command, commanded, dot_of, operation_of
+from cheops.reconcile.drift import Verified
 from cheops.reconcile.engine import Engine
 from cheops.reconcile.ledger import Draft, Ledger
 from cheops.reconcile.listing import PAGE, Lists
@@ -82,6 +84,7 @@ class Operator:
         transport: Transport,
         peers: Peers,
         application: Callable[[], Application],
+        audit: Audit,
     ) -> None:
         self._ledger, self._engine, self._transport, self._peers = ledger, engine, transport, peers
         self._application = application
@@ -95,6 +98,10 @@ class Operator:
             "retry": self._settle,
             "drop": self._settle,
             "done": self._settle,
+            "verify": lambda command: audit.verify(command, self._at),
+            "repair": lambda command: audit.repair(command, self._at),
+            "read": audit.read,
+            "mend": audit.mend,
         }
 
     @property
@@ -176,6 +183,14 @@ class Operator:
         command = Command(what="place", sites=tuple(dict.fromkeys(sites)), leave=leave)
         return await self._at_holder(name, command, str)
 
+    async def verify(self, name: str, seconds: float) -> Verified:
+        """Compares the replicas of a resource; each site may read for so long. Raises as `show` does."""
+        return await self._at_holder(name, Command(what="verify", seconds=seconds), Verified)
+
+    async def repair(self, name: str, seconds: float) -> Repaired:
+        """Executes the log again where a replica isn't as it says. Raises as `show` does."""
+        return await self._at_holder(name, Command(what="repair", seconds=seconds), Repaired)
+
     async def apply(self, name: str, loser: str) -> str:
         """Has done again what lost a conflict: the name of the new operation. Raises as `place` does."""
         dot_of(loser)
@@ -204,7 +219,7 @@ class Operator:
 
     async def _wait(self, command: Command) -> Converged:
         def rest(book: Book) -> list[Left]:
-            return [*unheard(book.log.vector, self.here, command.known), *left(book, self._peers.peers())]
+            return [*unheard(book.log.vector, self.here, command.known), *left(book, self.here, self._peers.peers())]
 
         def goes_on(book: Book) -> bool:
             return not (found := rest(book)) or any(each.ends for each in found)

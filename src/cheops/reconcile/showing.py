@@ -272,8 +272,10 @@ def _was_dropped(book: Book, op: Operation, site: str) -> bool:
     return outcome is not None and outcome.state is State.DROPPED
 
 
-def left(book: Book, peers: Mapping[str, PeerView]) -> list[Left]:
-    """What is left to be done on all sites; nothing if they are equal, as far as is known here."""
+def left(book: Book, here: str, peers: Mapping[str, PeerView]) -> list[Left]:
+    """What is left to be done on all sites; nothing if they are equal, as far as is known here. Nobody waits for a site
+    that is to hold it no longer and isn't a member any more.
+    """
     held = [
         Left(
             site=op.site,
@@ -286,7 +288,8 @@ def left(book: Book, peers: Mapping[str, PeerView]) -> list[Left]:
         )
         for op in book.log.held
     ]
-    return [*held, *(each for site in book.concerned() for each in left_at(book, site, peers))]
+    sites = [site for site in book.concerned() if site in book.holders or site == here or site in peers]
+    return [*held, *(each for site in sites for each in left_at(book, site, peers))]
 
 
 def unheard(vector: Vector, here: str, known: Vector) -> list[Left]:

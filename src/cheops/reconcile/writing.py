@@ -37,6 +37,7 @@ PREFER = b"prefer"
 FORCE = b"cheops-force"
 WAIT_SECONDS = 10.0
 FILL_SECONDS = 60.0  # that something takes which is replicated first
+AFTERWARDS_SECONDS = 1.0  # for the others, once a service here that took longer has answered
 LONGEST_WAIT = 3600.0
 _CONDITIONS = frozenset({b"if-match", b"if-none-match", b"if-unmodified-since", b"if-modified-since"})
 _STILL_AT_IT = frozenset({"waits-for-body"})
@@ -44,9 +45,12 @@ _STILL_AT_IT = frozenset({"waits-for-body"})
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Wish:
-    """What the caller prefers (RFC 7240): how long to wait, in seconds, or not at all."""
+    """What the caller prefers (RFC 7240): how long to wait, in seconds, or not at all. `said`: he has said so; else
+    the service here is waited for as long as it takes, if no other site has done it.
+    """
 
     wait: float = WAIT_SECONDS
+    said: bool = False
     asynchronous: bool = False
 
 
@@ -214,7 +218,7 @@ class Writer:
         target = request.target.decode("latin1")
         refuse_secrets(target)
         headers = recordable(request.headers, request.service, application)
-        named = await self._ledger.store.find(values_in(target, media_type, inline, headers))
+        named = await self._ledger.find(values_in(target, media_type, inline, headers))
         cast = in_rids(target, headers, inline, named, self._here, request.service, application)
         if cast.unknown:
             raise BadRequest(
@@ -361,7 +365,11 @@ class Writer:
         if done:
             mine = any(outcome.site == self._here for outcome in done)
             return _with((_own_reply(own) if mine else None) or _told(done[0]), op.rid, outcomes)
-        if any(_may_still(outcome) for outcome in outcomes.values()):
+        sent = self._engine.is_sent(op.rid, op.dot)
+        if own and sent and not wish.said:  # the service has a limit of its own
+            await asyncio.wait((own,), timeout=LONGEST_WAIT)
+            return await self._answer(op, own, Wish(wait=AFTERWARDS_SECONDS, said=True))
+        if sent or any(_may_still(outcome) for outcome in outcomes.values()):
             return _with(_accepted(op.rid), op.rid, outcomes)
         return await self._failed(book, op, own)
 
@@ -406,7 +414,8 @@ def wish_of(request: Request) -> Wish:
     if wait and not re.fullmatch(r"\d{1,6}", wait[1]):
         raise BadRequest(f"Prefer: wait={wait[1]} isn't a number of seconds", hint="Write Prefer: wait=30.")
     seconds = min(float(wait[1]), LONGEST_WAIT) if wait else WAIT_SECONDS
-    return Wish(wait=seconds, asynchronous=bool(re.search(r"(?:^|[,;\s])respond-async(?:$|[,;\s])", said)))
+    asynchronous = re.search(r"(?:^|[,;\s])respond-async(?:$|[,;\s])", said)
+    return Wish(wait=seconds, said=bool(wait), asynchronous=bool(asynchronous))
 
 
 def _has_answered(outcome: Outcome | None) -> bool:

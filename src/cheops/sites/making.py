@@ -8,7 +8,7 @@ import datetime
 import fcntl
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +54,7 @@ class Wanted:
     number: int | None = None
     peers: dict[str, KnownSite] | None = None  # else the sites that the deployment has
     workers: int | None = None
+    credentials: Mapping[str, Any] = field(default_factory=dict)  # as site.yaml says them, for each service
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -195,6 +196,7 @@ def _site_yaml(wanted: Wanted, number: int, deployment: str, others: Mapping[str
     )
     described = f"application: {_scalar(wanted.application or '')}"
     application = described if wanted.application else "# application: application.yaml"
+    credentials = "".join(f"  {_scalar(name)}: {_flow(given)}\n" for name, given in wanted.credentials.items())
     return f"""\
 # A site of Cheops. The agent takes up changes of services and peers by itself; a mistake is told in its log and at
 # /readyz, and leaves everything as it was. Files are relative to this one.
@@ -232,6 +234,10 @@ otherwise:
   keep_bytes: 4194304
   patience_seconds: 60
 
+# What the site itself shows to its services when it executes an operation on a replicated resource later than it was
+# requested: docs/operating.md says which kinds there are.
+{"credentials:" if credentials else "# credentials: {catalog: {kind: header, value_file: secrets/catalog}}"}
+{credentials}
 # Spans of requests go to this OpenTelemetry collector, by OTLP over HTTP (`pip install 'cheops[traces]'`). `sample` is
 # the share of the traces that begin at this site's fronts.
 # traces: {{endpoint: "http://127.0.0.1:4318", sample: 0.1}}
@@ -240,6 +246,13 @@ envoy:
   workers: {wanted.workers or 2}               # threads that serve requests
   drain_seconds: 10        # how long requests under way may take to finish when the agent ends
 """
+
+
+def _flow(value: object) -> str:
+    """A mapping as YAML writes it on one line."""
+    return str(
+        yaml.safe_dump(value, width=1 << 16, allow_unicode=True, default_flow_style=True, sort_keys=False)
+    ).strip()
 
 
 def _scalar(text: str) -> str:

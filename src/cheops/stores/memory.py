@@ -108,6 +108,10 @@ class LogInMemory:
             if value in wanted
         ]
 
+    async def names(self, most: int) -> frozenset[str] | None:
+        found = frozenset(value for resource in self._resources.values() for value, _ in _names(resource))
+        return found if len(found) <= most else None
+
     async def referring(self, rid: str) -> Sequence[Summary]:
         summaries = [resource.summary for resource in self._resources.values()]
         return [s for s in summaries if (rid in s.refers or s.parent == rid) and not s.gone]

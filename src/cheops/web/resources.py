@@ -1,5 +1,6 @@
 """The admin API of replicated resources: where they are, what was done to them, what waits and what failed, and the
-commands that settle it. Nothing secret is in it: bodies are told by size and hash.
+commands that settle it. Nothing secret is in it: bodies are told by size and hash; but of a replica that isn't like the
+others, the fields are told in which it differs.
 """
 
 from collections.abc import Callable
@@ -10,6 +11,8 @@ from pydantic import BaseModel, Field
 
 from cheops.model import View
 from cheops.plan.placement import placement_of
+from cheops.reconcile.audit import Repaired
+from cheops.reconcile.drift import Verified
 from cheops.reconcile.listing import ConflictsPage, OperationsPage, ResourcesPage
 from cheops.reconcile.operating import Converged, Operator, Told
 from cheops.reconcile.showing import ResourceListed, ResourceShown
@@ -23,6 +26,8 @@ PROBLEM: dict[int | str, dict[str, Any]] = {
 }
 After = Annotated[str, Query(description="where the page begins: `next` of the one before")]
 Limit = Annotated[int, Query(ge=1, le=1000)]
+FewAtOnce = Annotated[int, Query(ge=1, le=100)]
+Seconds = Annotated[float, Query(alias="timeout", gt=0, le=3600, description="seconds that each site may read")]
 State = Literal["pending", "failed", "dropped", "done", "all"]
 
 
@@ -43,6 +48,20 @@ class Settled(BaseModel):
     """What came of a command at each site."""
 
     told: list[Told]
+
+
+class VerifiedPage(BaseModel):
+    """`next` is where the next page begins, "" if there is none."""
+
+    verified: list[Verified]
+    next: str = ""
+
+
+class RepairedPage(BaseModel):
+    """`next` is where the next page begins, "" if there is none."""
+
+    repaired: list[Repaired]
+    next: str = ""
 
 
 def resources_routes(operator: Operator, view: Callable[[], View]) -> APIRouter:
@@ -74,6 +93,18 @@ def _reading(router: APIRouter, operator: Operator) -> None:
         """Waits, at most `timeout` seconds, until every holder is through with all that is known."""
         return await operator.wait(rid, seconds)
 
+    @router.get("/resources/{rid}/verify")
+    async def verify(rid: str, seconds: Seconds = 10) -> Verified:
+        """Compares the replicas by what the services of their sites say; nothing is written anywhere."""
+        return await operator.verify(rid, seconds)
+
+    @router.get("/verify")
+    async def verify_all(after: After = "", limit: FewAtOnce = 20, seconds: Seconds = 10) -> VerifiedPage:
+        """The same for the resources that this site holds."""
+        page = await operator.lists.resources(after=after, limit=limit)
+        found = [await operator.verify(each.rid, seconds) for each in page.resources]
+        return VerifiedPage(verified=found, next=page.next)
+
     @router.get("/operations")
     async def operations(
         state: State = "pending", site: str | None = None, after: After = "", limit: Limit = 100
@@ -94,6 +125,18 @@ def _commanding(router: APIRouter, operator: Operator, view: Callable[[], View])
         found = await operator.find(rid)
         sites = placement_of(placement.scope, found.service, view())
         return Made(operation=await operator.place(found.rid, sites, placement.leave))
+
+    @router.post("/resources/{rid}/repair")
+    async def repair(rid: str, seconds: Seconds = 10) -> Repaired:
+        """The log is executed again where a replica isn't as it says."""
+        return await operator.repair(rid, seconds)
+
+    @router.post("/repair")
+    async def repair_all(after: After = "", limit: FewAtOnce = 20, seconds: Seconds = 10) -> RepairedPage:
+        """The same for the resources that this site holds."""
+        page = await operator.lists.resources(after=after, limit=limit)
+        found = [await operator.repair(each.rid, seconds) for each in page.resources]
+        return RepairedPage(repaired=found, next=page.next)
 
     @router.post("/operations/{rid}/{author}/{n}/retry")
     async def retry(rid: str, author: str, n: int, site: str | None = None) -> Settled:

@@ -158,6 +158,11 @@ def test_a_bundled_description_and_some_of_its_services(tmp_path: Path) -> None:
         read_app(tmp_path)
 
 
+def test_credentials_are_those_of_site_yaml(tmp_path: Path) -> None:
+    (tmp_path / "lab.yaml").write_text(BUNDLED + 'credentials: {image: {kind: header, value: "{}"}}\n')
+    assert read_app(tmp_path).lab.credentials == {"image": {"kind": "header", "value": "{}"}}
+
+
 def test_a_file_is_filled_in_or_told_with_its_line(tmp_path: Path) -> None:
     template = tmp_path / "notes.ini"
     template.write_text("[notes]\nlisten = {address}\nformat = {{time}}\n")

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import yaml
+from pydantic import SecretStr
 
 from cheops.applications import read_application
 from cheops.config import read_site
@@ -59,6 +60,15 @@ def test_the_settings_can_be_read(tmp_path: Path) -> None:
     assert site.application == read_application(SHOP)
     assert site.file(site.settings.mesh.certificate).exists()
     assert (site.settings.mesh.deployment, str(site.settings.admin.listen)) == ("cheops", "127.0.0.1:7480")
+
+
+def test_they_say_what_the_site_shows_to_its_services(tmp_path: Path) -> None:
+    own = {"kind": "header", "header": "X-Key", "value": "a: {b} # c"}
+    site = read_site(make(tmp_path, "Site1", credentials={"catalog": own}).settings)
+    assert {name: each.model_dump(exclude_none=True) for name, each in site.settings.credentials.items()} == {
+        "catalog": own | {"value": SecretStr("a: {b} # c")}
+    }
+    assert read_site(make(tmp_path, "Site2").settings).settings.credentials == {}
 
 
 def test_they_explain_themselves(tmp_path: Path) -> None:

@@ -203,6 +203,8 @@ def test_what_names_a_resource_finds_it(opens: Opens) -> None:
         found = {(n.value, n.site, n.summary.rid) for n in await log.find(["17", "18", "r1", "nothing"])}
         assert found == {("17", "Site1", "r1"), ("18", "Site2", "r1"), ("r1", "", "r1"), ("17", "", "r2")}
         assert {n.summary.rid for n in await log.find(["17"], "other")} == {"r2"}
+        assert await log.names(5) == {"17", "18", "r1", "r2"}
+        assert await log.names(3) is None
         assert list(await log.find([])) == []
         assert len(await log.find([str(n) for n in range(3000)])) == 3
 

@@ -138,12 +138,44 @@ def test_conflicts_are_listed_and_applied() -> None:
     virtual.run(story())
 
 
+def test_replicas_are_compared_and_mended() -> None:
+    async def story() -> None:
+        async with World("Site1", "Site2", "Site3") as world:
+            rids = [
+                (await world["Site1"].ask("PUT", f"/notes/{name}", {"n": 1}, X_Scope=TWO)).rid for name in ("a", "b")
+            ]
+            api = Api(world, "Site3")
+            assert (await api("GET", f"/resources/{rids[0]}/verify")).json["state"] == "equal"
+            world["Site2"].box.documents["/notes/a"]["n"] = 2
+            found = (await api("GET", f"/resources/{rids[0]}/verify?timeout=5")).json
+            (field,) = found["fields"]
+            assert (field["path"], field["says"], field["drifted"]) == ("n", 1, ["Site2"])
+            assert (await api("GET", "/verify")).json == {"verified": [], "next": ""}, "Site3 holds none"
+            api = Api(world, "Site1")
+            first = (await api("GET", "/verify?limit=1")).json
+            rest = (await api("GET", f"/verify?after={first['next']}")).json
+            states = {each["resource"]["rid"]: each["state"] for each in (*first["verified"], *rest["verified"])}
+            assert states == {rids[0]: "drifted", rids[1]: "equal"}
+            mended = (await api("POST", f"/resources/{rids[0]}/repair")).json
+            assert [(told["site"], told["done"]) for told in mended["told"]] == [("Site2", True)]
+            assert mended["verified"]["state"] == "equal"
+            world["Site2"].box.forget("/notes/b")
+            page = (await api("POST", "/repair")).json
+            assert [each["verified"]["state"] for each in page["repaired"]] == ["equal", "equal"]
+            assert [len(each["told"]) for each in page["repaired"]].count(1) == 1
+            assert world["Site2"].box.documents["/notes/b"] == {"n": 1, "id": "b"}
+
+    virtual.run(story())
+
+
 @pytest.mark.parametrize(
     ("method", "target"),
     [
         ("GET", "/find?name=nothing"),
         ("GET", "/resources/c4e10000-0000-8000-8000-000000000000"),
         ("GET", "/resources/c4e10000-0000-8000-8000-000000000000/converged"),
+        ("GET", "/resources/c4e10000-0000-8000-8000-000000000000/verify"),
+        ("POST", "/resources/c4e10000-0000-8000-8000-000000000000/repair"),
         ("POST", "/operations/c4e10000-0000-8000-8000-000000000000/Site1.0/1/retry"),
         ("POST", "/conflicts/c4e10000-0000-8000-8000-000000000000/Site1.0/1/apply"),
     ],
@@ -174,6 +206,10 @@ def test_it_is_described() -> None:
                 "/conflicts",
                 "/conflicts/{rid}/{author}/{n}/apply",
                 "/find",
+                "/resources/{rid}/verify",
+                "/resources/{rid}/repair",
+                "/verify",
+                "/repair",
             } <= described["paths"].keys()
             assert "since" in described["components"]["schemas"]["OutcomeShown"]["properties"]
 

@@ -262,6 +262,11 @@ class SqlLog:
 
         return await self._read(finding) if wanted else []
 
+    async def names(self, most: int) -> frozenset[str] | None:
+        query = select(names.c.value).distinct().limit(most + 1)
+        found = await self._read(lambda connection: frozenset(connection.execute(query).scalars()))
+        return found if len(found) <= most else None
+
     async def referring(self, rid: str) -> Sequence[Summary]:
         query = select(resources.c.rid, resources.c.document).join(refers, refers.c.rid == resources.c.rid)
         query = query.where(refers.c.other == rid, resources.c.gone.is_(False)).order_by(resources.c.rid)
