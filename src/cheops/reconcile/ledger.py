@@ -55,6 +55,8 @@ class Ledger:
         self.store, self.here, self.now = store, here, now
         self.author = f"{here}.{store.store}"
         self.fed: Callable[[Collection[str]], None] = lambda _: None
+        self.fed_later: Callable[[Collection[str]], None] = lambda _: None
+        """Is told the peers that have something new to hear of, which nobody waits for there."""
         self.due: Callable[[str, float], None] = lambda rid, at: None
         self.manage: Callable[[str], Awaitable[None]] = _nothing
         """Sees to it that writes of a service come to this agent; nothing is executed for it before."""
@@ -74,6 +76,7 @@ class Ledger:
         """Bodies, by their SHA-256, whose operations aren't written down yet."""
         self.idle: Callable[[Book], bool] = lambda _: False
         self._waiting: dict[str, set[asyncio.Event]] = {}
+        self._cursors: dict[str, Cursor] = {}
 
     async def open(self) -> None:
         """Takes up where the store ended."""
@@ -110,6 +113,12 @@ class Ledger:
             return entry
         dossier = await self.store.read(rid)
         return self._remember((dossier, book_of(dossier))) if dossier else None
+
+    async def cursor(self, peer: str) -> Cursor | None:
+        """How far the feed of a peer has been read."""
+        if not self.shared and (known := self._cursors.get(peer)):
+            return known
+        return await self.store.cursor(peer)
 
     async def _known(self, rids: Collection[str]) -> dict[str, Entry]:
         """What is known of these, without those of which nothing is."""
@@ -383,7 +392,11 @@ class Ledger:
                 self.failed()
             for _, book in entries:  # nobody knows whether it was written
                 self._entries.pop(book.rid, None)
+            if changes.cursor:
+                self._cursors.pop(changes.cursor.peer, None)
             raise
+        if changes.cursor:
+            self._cursors[changes.cursor.peer] = changes.cursor
         items = _by_rid([told.item for told in changes.told])
         for entry in entries:
             rid = self._remember(entry)[1].rid
@@ -395,8 +408,16 @@ class Ledger:
         for rid, at in changes.due.items():
             if at is not None:
                 self.due(rid, at)
-        if peers := {peer for told in changes.told for peer in told.peers}:
-            self.fed(peers)
+        peers = {peer for told in changes.told for peer in told.peers}
+        chosen = {book.rid: book.summary.chosen for _, book in entries}
+        soon = {
+            peer
+            for told in changes.told
+            for peer in told.peers
+            if _is_waited_for(told.item, peer, chosen.get(told.item.rid, ""))
+        }
+        self.fed(soon)
+        self.fed_later(peers - soon)
 
     def _note_names(self, dossier: Dossier) -> None:
         if self._names is None:
@@ -429,6 +450,15 @@ class Ledger:
 
 async def _nothing(_: str) -> None:
     return
+
+
+def _is_waited_for(item: Item, peer: str, chosen: str) -> bool:
+    """An operation is to be executed, its author waits for what comes of it, and an id may be used anywhere at once;
+    the rest is only good to know.
+    """
+    if isinstance(item, Operation) or item.local_id not in ("", chosen):
+        return True
+    return item.dot.author.rpartition(".")[0] == peer
 
 
 def _by_rid(items: Sequence[Item]) -> dict[str, list[Item]]:
