@@ -38,7 +38,6 @@ BATCH = 500  # items
 ANSWER_SECONDS = 10.0
 SAFETY_SECONDS = 30.0  # between two looks whether a partner has something that nobody told of
 NOTE_SECONDS = 1.0
-LATER_SECONDS = 0.1  # that what nobody waits for is kept, to go with what comes next
 RELAY_SECONDS = 5.0  # until an operation is passed on in place of its author
 
 
@@ -57,7 +56,6 @@ class _Partner:
     failures: int = 0
     pulling: asyncio.Task[None] | None = None
     teller: asyncio.Task[None] | None = None
-    later: asyncio.Task[None] | None = None
 
 
 @dataclass(kw_only=True, slots=True)
@@ -81,7 +79,7 @@ class Exchange:
         self._seen: dict[str, PeerState] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._stopping = False
-        ledger.fed, ledger.fed_later = self.tell, self.tell_later
+        ledger.fed = self.tell
 
     def lend(self, rid: str, dot: Dot, callers: Headers, to: Collection[str]) -> None:
         """Sends these credentials along with an operation, for as long as the caller may be waiting."""
@@ -94,18 +92,6 @@ class Exchange:
             partner.more.set()
             if partner.teller is None and not self._stopping:
                 partner.teller = self._task(self._tell(peer, partner))
-
-    def tell_later(self, peers: Collection[str]) -> None:
-        """The same, but several pieces of news go together: with many holders, each tells all others of each write."""
-        for peer in peers:
-            partner = self._partner(peer)
-            if partner.later is None and not self._stopping:
-                partner.later = self._task(self._tell_later(peer, partner))
-
-    async def _tell_later(self, peer: str, partner: _Partner) -> None:
-        await asyncio.sleep(LATER_SECONDS)
-        partner.later = None
-        self.tell([peer])
 
     def _partner(self, peer: str) -> _Partner:
         return self._partners.setdefault(peer, _Partner())

@@ -55,8 +55,6 @@ class Ledger:
         self.store, self.here, self.now = store, here, now
         self.author = f"{here}.{store.store}"
         self.fed: Callable[[Collection[str]], None] = lambda _: None
-        self.fed_later: Callable[[Collection[str]], None] = lambda _: None
-        """Is told the peers that have something new to hear of, which nobody waits for there."""
         self.due: Callable[[str, float], None] = lambda rid, at: None
         self.manage: Callable[[str], Awaitable[None]] = _nothing
         """Sees to it that writes of a service come to this agent; nothing is executed for it before."""
@@ -408,16 +406,8 @@ class Ledger:
         for rid, at in changes.due.items():
             if at is not None:
                 self.due(rid, at)
-        peers = {peer for told in changes.told for peer in told.peers}
-        chosen = {book.rid: book.summary.chosen for _, book in entries}
-        soon = {
-            peer
-            for told in changes.told
-            for peer in told.peers
-            if _is_waited_for(told.item, peer, chosen.get(told.item.rid, ""))
-        }
-        self.fed(soon)
-        self.fed_later(peers - soon)
+        if peers := {peer for told in changes.told for peer in told.peers}:
+            self.fed(peers)
 
     def _note_names(self, dossier: Dossier) -> None:
         if self._names is None:
@@ -450,15 +440,6 @@ class Ledger:
 
 async def _nothing(_: str) -> None:
     return
-
-
-def _is_waited_for(item: Item, peer: str, chosen: str) -> bool:
-    """An operation is to be executed, its author waits for what comes of it, and an id may be used anywhere at once;
-    the rest is only good to know.
-    """
-    if isinstance(item, Operation) or item.local_id not in ("", chosen):
-        return True
-    return item.dot.author.rpartition(".")[0] == peer
 
 
 def _by_rid(items: Sequence[Item]) -> dict[str, list[Item]]:
