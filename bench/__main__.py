@@ -14,7 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
-from bench import footprint, open_loop, throughput, uploads
+from bench import footprint, open_loop, replication, throughput, uploads
 from bench.errors import BenchFailed
 from bench.machine import Cores, busy_seconds, cpu_seconds, description, missing, say, versions
 from bench.report import Results, page
@@ -38,11 +38,23 @@ class Effort:
     latency_seconds: float
     rest: float
     starts: int
+    replication: replication.Effort
     rate: int = 1000
 
 
-THOROUGH = Effort(rounds=13, seconds=1, uploads=15, latency_rounds=7, latency_seconds=4, rest=5, starts=5)
-QUICK = Effort(rounds=1, seconds=1, uploads=1, latency_rounds=1, latency_seconds=1, rest=1, starts=1)
+THOROUGH = Effort(
+    rounds=13,
+    seconds=1,
+    uploads=15,
+    latency_rounds=7,
+    latency_seconds=4,
+    rest=5,
+    starts=5,
+    replication=replication.THOROUGH,
+)
+QUICK = Effort(
+    rounds=1, seconds=1, uploads=1, latency_rounds=1, latency_seconds=1, rest=1, starts=1, replication=replication.QUICK
+)
 
 
 def main() -> int:
@@ -66,7 +78,7 @@ def main() -> int:
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="less than a minute, to see that the bench works")
+    parser.add_argument("--quick", action="store_true", help="two minutes or so, to see that the bench works")
     parser.add_argument("--output", type=Path, metavar="FILE", help=f"[default: docs/{PAGE.name}; with --quick: none]")
     return parser.parse_args()
 
@@ -81,12 +93,14 @@ def _measure(effort: Effort) -> Results:
             others = load.of_others()
         say("one site at rest")
         at_rest = footprint.measure(folder, rest=effort.rest, times=effort.starts)
+        replicated = replication.measure(folder, effort.replication)
     return Results(
         variants=found.variants,
         throughput=samples[0],
         uploads=samples[1],
         latency=samples[2],
         footprint=at_rest,
+        replication=replicated,
         machine=description(),
         versions=versions(),
         date=f"{datetime.datetime.now(datetime.UTC):%Y-%m-%d}",

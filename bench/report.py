@@ -7,6 +7,8 @@ from textwrap import fill
 
 from bench import open_loop, throughput, uploads
 from bench.footprint import Footprint
+from bench.replication_report import Results as Replicated
+from bench.replication_report import section as replication_section
 from bench.rounds import Samples, middle, paired
 from bench.variants import Variant
 
@@ -23,6 +25,7 @@ class Results:
     uploads: Samples[uploads.Sample]
     latency: Samples[open_loop.Sample]
     footprint: Footprint
+    replication: Replicated
     machine: str
     versions: str
     date: str
@@ -34,7 +37,8 @@ class Results:
 
 def page(of: Results) -> str:
     """The whole page."""
-    return "\n\n".join([_head(of), _throughput(of), _latency(of), _uploads(of), _footprint(of)]) + "\n"
+    parts = [_head(of), _throughput(of), _latency(of), _uploads(of), _footprint(of)]
+    return "\n\n".join([*parts, replication_section(of.replication)]) + "\n"
 
 
 def _text(text: str) -> str:

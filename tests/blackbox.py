@@ -77,8 +77,6 @@ class BlackBox:
                 there = path in self.documents
                 self.documents[path] = {**json.loads(content), "id": path.rpartition("/")[2]}
                 return reply(200 if there else 201, self.documents[path])
-            case "GET" if path in self.contents:
-                return Reply(status=200, headers=(), body=once(self.contents[path]))
             case "GET" if path in self.documents:
                 return reply(200, self.documents[path])
             case "GET" if path in self.contents:

@@ -17,7 +17,7 @@ from cheops.errors import CheopsError
 from cheops.execute import Patience
 from cheops.model import Headers, PeerState, Reply, Request
 from cheops.pipeline import Pipeline
-from cheops.ports import COMMAND, CONTENT, HOLDERS, LOG
+from cheops.ports import COMMAND, CONTENT, HOLDERS, LOG, LogStore, Transport
 from cheops.reconcile.applying import Settings
 from cheops.reconcile.assembly import Ground, Reconciling
 from cheops.record.operation import Dot
@@ -75,7 +75,7 @@ class SiteInMemory:
         self.peers = PeersInMemory(near={})
         self.credentials = OwnCredentials()
         self.clock_ahead = 0.0
-        self.stores = 0
+        self.stores = self.starts = 0
         self.new_store()
         self.task: asyncio.Task[None] | None = None
         self.parts: Reconciling | None = None
@@ -84,8 +84,19 @@ class SiteInMemory:
         """The disk is lost, or there was none yet."""
         self.stores += 1
         born = self.world.now() - EPOCH if self.stores == 1 else self.world.now()
-        self.store = LogInMemory(f"{self.stores:08x}", born=born)
+        self.store = self.disk(f"{self.stores:08x}", born)
         self.blobs = BlobsInMemory()
+
+    def disk(self, store: str, born: float) -> LogInMemory:
+        return LogInMemory(store, born=born)
+
+    def opened(self) -> LogStore:
+        """The store, as an agent opens it."""
+        return self.store
+
+    def transport(self) -> Transport:
+        """The way of an agent to the others."""
+        return MemoryTransport(self.name, self.world.network)
 
     def now(self) -> float:
         return self.world.now() + self.clock_ahead
@@ -94,11 +105,12 @@ class SiteInMemory:
         """The agent."""
         assert self.parts is None, "it runs"
         described = self.world.application
-        transport = MemoryTransport(self.name, self.world.network)
-        drawn = Random(f"{self.world.seed} {self.name} {self.stores}")
+        self.starts += 1
+        transport = self.transport()
+        drawn = Random(f"{self.world.seed} {self.name} {self.starts}")  # no rid is drawn twice
         ground = Ground(
             here=self.name,
-            store=self.store,
+            store=self.opened(),
             blobs=self.blobs,
             transport=transport,
             credentials=self.credentials,
@@ -190,10 +202,12 @@ class SiteInMemory:
 class World:
     """The sites and the links between them."""
 
+    site_type: type[SiteInMemory] = SiteInMemory
+
     def __init__(self, *names: str, described: Application = NOTES, seed: int = 0) -> None:
         self.seed, self.application, self.network = seed, described, Network()
         self.numbers = {name: number for number, name in enumerate(names, start=1)}
-        self.sites = {name: SiteInMemory(self, name) for name in names}
+        self.sites = {name: self.site_type(self, name) for name in names}
         for site in self.sites.values():
             for service in described.services:
                 self.network.services[site.name, service] = site.box

@@ -34,8 +34,10 @@ def console(bed: Bed, site: str) -> Console:
 
 def found(bed: Bed, site: str, name: str) -> dict[str, Any]:
     """What a site's glance says of an image of that name."""
-    [image] = bed.admin(site)(bed.address(site, "image"), "GET", f"/v2/images?name={name}")["images"]
-    return {field: value for field, value in image.items() if field not in OWN}
+    images = bed.admin(site)(bed.address(site, "image"), "GET", f"/v2/images?name={name}")["images"]
+    if len(images) != 1:
+        raise RuntimeError(f"{site} has {len(images)} images {name}: {images}")
+    return {field: value for field, value in images[0].items() if field not in OWN}
 
 
 def same(tour: Tour, name: str, **fields: str) -> bool:
@@ -49,7 +51,8 @@ def replicas_cut(tour: Tour) -> None:
     bed, at_site2 = tour.bed, console(tour.bed, "Site2")
     tour.lab("cut Site1 Site2", "replica-cut")
     for number, (at, said) in enumerate(((tour.console, "gold"), (at_site2, "silver")), start=1):
-        done = tour.openstack(f"image set twin --property said_by_{number}=yes --property tier={said}", at=at)
+        change = f"image set twin --property said_by_{number}=yes --property tier={said}"
+        done = tour.openstack(change, "replica-cut", at=at)
         tour.check(f"Site{number} takes it", done.status == 0, done.output)
     tiers = [found(bed, site, "twin")["tier"] for site in SITES]
     tour.check("now the sites differ", tiers == ["gold", "silver"], tiers)

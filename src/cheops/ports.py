@@ -161,12 +161,16 @@ class LogStore(Protocol):
         """All of a resource, operations in the order in which they came."""
         ...
 
+    async def read_all(self, rids: Collection[str]) -> Mapping[str, Dossier]:
+        """The same of many at once, without those that aren't there."""
+        ...
+
     async def find(self, values: Collection[str], service: str | None = None) -> Sequence[Named]:
         """What these values name, also of what is gone."""
         ...
 
     async def names(self, most: int) -> frozenset[str] | None:
-        """All values that name something; None if there are more than `most`."""
+        """All values that name something; None if there are more than `most`, or some that can't be told."""
         ...
 
     async def referring(self, rid: str) -> Sequence[Summary]:
@@ -186,7 +190,9 @@ class LogStore(Protocol):
         ...
 
     async def release(self, claim: Claim, due: float | None) -> None:
-        """Ends a claim; `due` is when the resource is due again: at once if its revision has changed since."""
+        """Ends a claim; `due` is when the resource is due again. If its revision has changed since, what the write said
+        holds, or else it is due at once.
+        """
         ...
 
     async def feed(self, peer: str, after: int, limit: int) -> Fed:

@@ -257,7 +257,7 @@ class Replication:
 
     async def _ask_peers(self, request: Request) -> list[str]:
         """The sites that hold what a request concerns, as others know; the first that knows counts."""
-        key, now = (request.service, request.target.partition(b"?")[0]), self._ledger.now()
+        key, now = (request.service, request.target.partition(b"?")[0]), asyncio.get_running_loop().time()
         if self._unknown.get(key, 0) > now:
             return []
         question = {"service": request.service, "method": request.method, "target": request.target.decode("latin1")}

@@ -28,12 +28,24 @@ Reference = Annotated[str, StringConstraints(pattern=r"^([a-z0-9][a-z0-9_.-]*/)?
 Meaning = Literal["merge", "replace", "action"]
 
 
+class Follows(Document):
+    """What goes on after its reply: the values of a field that say how it ended; any other is under way."""
+
+    field: FieldPath
+    done: tuple[str, ...] = Field(min_length=1)
+    failed: tuple[str, ...] = ()
+
+
 class Content(Document):
-    """The bytes of a resource, sent by a request of their own once the resource is there."""
+    """The bytes of a resource, sent by a request of their own once the resource is there.
+
+    `once`: the service takes them once, and answers 409 from then on; the field of the item tells whether it has them.
+    """
 
     path: Path
     method: Literal["PUT", "POST", "PATCH"] = "PUT"
     media_type: str = "application/octet-stream"
+    once: Follows | None = None
 
 
 class Action(Document):
@@ -46,14 +58,6 @@ class Action(Document):
     key: str | None = None
     commutes: bool = False
     repeats: bool = False
-
-
-class Follows(Document):
-    """A creation goes on after its reply: the values of a field that say how it ended; any other is under way."""
-
-    field: FieldPath
-    done: tuple[str, ...] = Field(min_length=1)
-    failed: tuple[str, ...] = ()
 
 
 class Resource(Document):

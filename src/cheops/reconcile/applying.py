@@ -15,6 +15,7 @@ from typing import IO, Any
 
 from cheops.applications import Application, Resource
 from cheops.applications.concern import item_of
+from cheops.applications.credentials import secret_headers
 from cheops.applications.lists import listed, next_page
 from cheops.applications.replies import (
     Follow,
@@ -44,6 +45,8 @@ UNDER_WAY_SECONDS = 1.0
 UNDER_WAY = "under-way"
 """The code of what a service has accepted and is still at; `why` is where that is asked."""
 MOST_PAGES = 100
+AGAIN = "again"
+"""The code of an outcome before something is sent that was sent before, and of which nobody knows whether it came."""
 _EXECUTED = b"cheops-executed"
 
 
@@ -94,6 +97,8 @@ class Applier:
                 recorded = await self._for_caller(book, op, recorded)
             request = await self._request(book, op, recorded, headers or ())
         except _Waits as waits:
+            if op.kind is Kind.DELETE and not book.local_id(self._here):  # it was never made here, and never will be
+                return Applied(outcome=self._now(before, state=State.DONE, run=self._run(book), code="", why=""))
             return Applied(outcome=self._later(before, waits.code, waits.why))
         return await self._send(book, step, before, request, callers=callers is not None)
 
@@ -251,6 +256,8 @@ class Applier:
             media_type=_header(reply, b"content-type"),
             location=_header(reply, b"location"),
         )
+        if reply.status == 409 and (before.attempts or before.code == AGAIN):
+            outcome = await self._taken(book, op, before, outcome, request)
         if outcome.code == "unauthorized" and not callers:
             self._credentials.refused(book.summary.service)
         if outcome.state is State.DONE and not step.leaves:
@@ -260,6 +267,39 @@ class Applier:
             if op.kind is Kind.CREATE:
                 outcome = self._follows(outcome, reply, content, rules, request.target.decode("latin1"))
         return Applied(outcome=outcome, reply=reply)
+
+    # What a service takes once
+
+    def taken_once(self, book: Book, op: Operation) -> Follow | None:
+        """How to find out whether the service has the content that this operation sends, if it takes it only once."""
+        rules = self._rules(book)
+        content = rules.content if rules else None
+        if not (rules and content and content.once and op.request and op.request.method == content.method):
+            return None
+        if not op.facet or not content.path.endswith(f"{{id}}/{op.facet}"):
+            return None
+        target = item_of(book.summary, self.settings.application)
+        return Follow(target=target, rules=rules.model_copy(update={"follows": content.once}))
+
+    async def _taken(self, book: Book, op: Operation, before: Outcome, outcome: Outcome, request: Request) -> Outcome:
+        """What a 409 means for content that was sent before: the service may have it since then."""
+        following = self.taken_once(book, op)
+        others = [o for dot, o in book.own(self._here).items() if dot != op.dot and o.state is State.DONE]
+        facets = {other.dot: other.facet for other in book.log.operations.values()}
+        if following is None or any(facets.get(other.dot) == op.facet for other in others):
+            return outcome
+        credentials = secret_headers(request.headers, book.summary.service, self.settings.application)
+        try:
+            item = await self.localise(Recorded(method="GET", target=following.target), None)
+            status, _, content = await self._get(book, item.target, credentials)
+        except (_Waits, SiteUnreachable, TimeoutError) as error:
+            return self._later(before, "unable", f"the service may have it, and can't be asked: {error}")
+        progress, said = following.progress(status, content)
+        if progress is Progress.UNDER_WAY:
+            return self._later(before, "unable", "the service is still at what was sent before")
+        if progress is Progress.FAILED:
+            return replace(outcome, why=f"{outcome.why}; {said}")
+        return self._now(before, state=State.DONE, run=self._run(book), status=outcome.status, code="found", why="")
 
     # What a service is still at
 
@@ -431,7 +471,7 @@ class Applier:
             case Verdict.UNCLEAR:
                 return self._now(before, state=State.BEGUN, code="unclear", why=why)
             case _:
-                return self._later(before, "unable", why)
+                return self._later(before, "unheard" if answer.executed == "unknown" else "unable", why)
 
     def _later(self, before: Outcome, code: str, why: str) -> Outcome:
         return self._now(before, state=State.PENDING, code=code, why=why)

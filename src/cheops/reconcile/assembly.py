@@ -69,7 +69,7 @@ class Reconciling:
         )
 
         reader = Reader(self.ledger, ground.transport, ground.credentials, ground.peers, lambda: self.applier.settings)
-        audit = Audit(self.ledger, self.engine, self.applier, reader, self.bodies, ground.blobs)
+        audit = Audit(self.ledger, self.engine, self.applier, reader, self.bodies)
         self.operator = Operator(self.ledger, self.engine, ground.transport, ground.peers, self._application, audit)
 
     def _application(self) -> Application:

@@ -7,16 +7,14 @@ anything anew it looks once more: a read that fails changes nothing.
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from contextlib import aclosing
 from dataclasses import dataclass, replace
 from typing import Any
 
 from cheops.errors import Busy, CheopsError, NothingToDo, NotThere, Refused, SiteUnreachable
-from cheops.ports import Blobs
 from cheops.reconcile.applying import Applier, version_after
 from cheops.reconcile.bodies import Bodies
 from cheops.reconcile.book import Book
-from cheops.reconcile.commanding import Command, operation_of
+from cheops.reconcile.commanding import Command
 from cheops.reconcile.drift import (
     ABSENT,
     DRIFTED,
@@ -64,11 +62,9 @@ class Repaired:
 class Audit:
     """At one site: it compares for all holders, reads and mends for its own."""
 
-    def __init__(
-        self, ledger: Ledger, engine: Engine, applier: Applier, reader: Reader, bodies: Bodies, blobs: Blobs
-    ) -> None:
+    def __init__(self, ledger: Ledger, engine: Engine, applier: Applier, reader: Reader, bodies: Bodies) -> None:
         self._ledger, self._engine, self._applier = ledger, engine, applier
-        self._reader, self._bodies, self._blobs = reader, bodies, blobs
+        self._reader, self._bodies = reader, bodies
 
     @property
     def _here(self) -> str:
@@ -126,22 +122,7 @@ class Audit:
         """This site's own replica. Raises NotThere."""
         return await self._reader.read(await self._book(command.resource), command.seconds)
 
-    async def lend(self, command: Command) -> bool:
-        """Keeps the bytes of an operation once more, from the replica here, so that others may fetch them; false if the
-        replica has others. Raises NotThere, StoreFailed, SiteUnreachable.
-        """
-        book = await self._book(command.resource)
-        op = operation_of(book, command.operation)
-        body = op.request.body if op.request else None
-        if body is None or not body.sha256 or self._blobs.has(body.sha256):
-            return body is not None and bool(body.sha256)
-        async with aclosing((reply := await self._reader.get(book, op.facet)).body) as content:
-            kept = await self._blobs.keep(content) if reply.status == 200 else None
-        if kept and kept.sha256 and kept.sha256 != body.sha256 and not await self._ledger.store.blob_users(kept.sha256):
-            self._blobs.drop(kept.sha256)
-        return self._blobs.has(body.sha256)
-
-    async def mend(self, command: Command, at: At) -> str:
+    async def mend(self, command: Command) -> str:
         """Executes these operations again here, and what comes after them; all of them, if nothing is there. What was
         done, in a sentence. Raises Busy, NothingToDo, Refused, SiteUnreachable, and what a read fails with.
         """
@@ -151,12 +132,12 @@ class Audit:
             if reading.state == UNREADABLE:
                 raise SiteUnreachable(f"nothing was changed: {reading.why}", site=self._here, why=reading.why)
             if reading.state == ABSENT and not book.log.gone:
-                return await self._make_anew(book, at)
+                return await self._make_anew(book)
             if reading.state != READ:
                 raise Busy(f"nothing was changed: {reading.why or 'it is gone already'}", hint="Verify it again.")
-            return await self._repeat(book, command.operations, at)
+            return await self._repeat(book, command.operations)
 
-    async def _repeat(self, book: Book, names: Sequence[str], at: At) -> str:
+    async def _repeat(self, book: Book, names: Sequence[str]) -> str:
         ops = await self._deletes(book) if book.log.gone else repeated(book, self._here, names)
         stuck = [name_of(op.dot) for op in ops if not plays_again(book, op)]
         ops = tuple(op for op in ops if plays_again(book, op))
@@ -165,7 +146,7 @@ class Audit:
             what = f"what says it ({', '.join(stuck or names)}) can't be executed again where the resource is"
             raise NothingToDo(what, hint=hint)
         for op in ops:
-            await self._execute(book, op, at, again=True)
+            await self._execute(book, op, again=True)
         rest = f"; {', '.join(stuck)} can't be, where the resource is" if stuck else ""
         return f"{', '.join(name_of(op.dot) for op in ops)} executed again{rest}"
 
@@ -175,7 +156,7 @@ class Audit:
         request = Recorded(method="DELETE", target=self._reader.item(book), secret=secret)
         return tuple(replace(op, request=request) for op in book.log.effective if op.kind is Kind.DELETE)
 
-    async def _make_anew(self, book: Book, at: At) -> str:
+    async def _make_anew(self, book: Book) -> str:
         """All that is in force counts as not executed here any more, and is executed. What can't be now, the engine
         does later.
         """
@@ -193,7 +174,7 @@ class Audit:
         forgets += [self._forgotten(own[op.dot], now, State.SKIPPED) for op in twins]
         await self._ledger.report(*forgets, due=True)
         for op in ops:
-            await self._execute(book, op, at, again=False)
+            await self._execute(book, op, again=False)
         return f"made anew: {', '.join(name_of(op.dot) for op in ops)} executed"
 
     async def _needed(self, book: Book) -> None:
@@ -226,9 +207,9 @@ class Audit:
             since=now,
         )
 
-    async def _execute(self, book: Book, op: Operation, at: At, *, again: bool) -> None:
+    async def _execute(self, book: Book, op: Operation, *, again: bool) -> None:
         """Executes one, with the book's say on who accepted it. Raises Refused if the service didn't do it."""
-        await self._fetch(book, op, at)
+        await self._bodies.fetch(op, book.holders)
         fresh = await self._book(book.rid)
         before = fresh.outcome(op.dot, self._here)
         assert before, "it is in force here"
@@ -239,6 +220,10 @@ class Audit:
         vouched = replace(fresh, outcomes={**fresh.outcomes, op.dot: book.outcomes[op.dot]})
         replaces = book.log.as_replacement(op) or (again and op.kind is Kind.CREATE)
         step = Step(operation=op, again=again, as_replacement=replaces)
+        if not self._engine.holds(book.rid):
+            raise Busy(
+                f"{self._here} stood still for so long that another of its agents may be at it", hint="Try again."
+            )
         applied = await self._applier.apply(vouched, step, before, None)
         if applied.reply:
             await applied.reply.body.aclose()
@@ -248,21 +233,6 @@ class Audit:
         if after.state is not State.DONE:
             what = "it stays as it was" if again else "it is tried again, as any other"
             raise Refused(f"{name_of(op.dot)} couldn't be executed: {after.why or after.code}; {what}")
-
-    async def _fetch(self, book: Book, op: Operation, at: At) -> None:
-        """Large bodies aren't kept for ever: a holder whose replica has the bytes is asked for them."""
-        body = op.request.body if op.request else None
-        others = [site for site in book.holders if site != self._here]
-        await self._bodies.fetch(op, others)
-        asked = Command(what="lend", resource=book.rid, operation=name_of(op.dot), seconds=BUSY_SECONDS)
-        for site in others:
-            if body is None or not body.sha256 or self._blobs.has(body.sha256):
-                return
-            try:
-                if await at(site, asked, bool):
-                    await self._bodies.fetch(op, [site])
-            except CheopsError:
-                continue  # the next may have them
 
     async def _book(self, rid: str) -> Book:
         book = await self._ledger.book(rid)

@@ -75,12 +75,14 @@ def withdrawn(outcomes: Mapping[Dot, Mapping[str, Outcome]]) -> frozenset[Dot]:
     )
 
 
-def book_of(dossier: Dossier) -> Book:
-    """The book of what the store knows."""
+def book_of(dossier: Dossier, before: Log | None = None) -> Book:
+    """The book of what the store knows; `before` is the log of an earlier dossier, which may be the same still."""
     outcomes: dict[Dot, dict[str, Outcome]] = {}
     for outcome in dossier.outcomes:
         outcomes.setdefault(outcome.dot, {})[outcome.site] = outcome
-    log = Log.of(dossier.operations, withdrawn=withdrawn(outcomes))
+    gone = withdrawn(outcomes)
+    same = before is not None and len(before.operations) == len(dossier.operations) and before.withdrawn == gone
+    log = before if before is not None and same else Log.of(dossier.operations, withdrawn=gone)
     return Book(summary=dossier.summary, log=log, outcomes=outcomes, revision=dossier.revision)
 
 

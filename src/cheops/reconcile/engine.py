@@ -15,7 +15,7 @@ import structlog
 from cheops.errors import Busy, CheopsError
 from cheops.model import Headers
 from cheops.ports import Claim, LogStore
-from cheops.reconcile.applying import UNDER_WAY, Applied, Applier, version_after
+from cheops.reconcile.applying import AGAIN, UNDER_WAY, Applied, Applier, version_after
 from cheops.reconcile.backoff import pause, soonest
 from cheops.reconcile.book import Book
 from cheops.reconcile.ledger import Ledger
@@ -28,6 +28,7 @@ LEND_SECONDS = 60.0  # a caller's credentials stay in memory
 LEASE_SECONDS = 30.0
 LOOK_SECONDS = 0.5  # between two looks for what other agents of this site have left
 STORE_AGAIN_SECONDS = 1.0
+ANY_TIME_SECONDS = 1e9
 
 Key = tuple[str, Dot]
 
@@ -66,6 +67,7 @@ class Engine:
         self._queue: list[tuple[float, str]] = []
         self._at: dict[str, float] = {}
         self._working: dict[str, asyncio.Task[None]] = {}
+        self._plans: dict[str, tuple[Book, frozenset[Dot], Steps]] = {}
         self._again: set[str] = set()
         self._more = asyncio.Event()
         ledger.due = self.wake
@@ -84,9 +86,10 @@ class Engine:
         return (rid, dot) in self._sent
 
     def wake(self, rid: str, at: float | None = None) -> None:
-        """There may be something to do for a resource, now or at a time."""
-        when = self._ledger.now() if at is None else at
-        if rid in self._working and when <= self._ledger.now():
+        """There may be something to do for a resource, now or at a time of the site's clock (that may be set)."""
+        now = asyncio.get_running_loop().time()
+        when = now if at is None else now + at - self._ledger.now()
+        if rid in self._working and when <= now:
             self._again.add(rid)
         elif rid not in self._at or when < self._at[rid]:
             self._at[rid] = when
@@ -102,14 +105,14 @@ class Engine:
 
     async def run(self) -> None:
         """Until it is cancelled."""
-        looked = 0.0
+        looked: float | None = None
         try:
             while True:
-                now = self._ledger.now()
-                if looked == 0.0 or (self._shared and now - looked >= LOOK_SECONDS):
-                    looked = await self._look(now)
+                now = asyncio.get_running_loop().time()
+                if looked is None or (self._shared and now - looked >= LOOK_SECONDS):
+                    looked = now if await self._look(first=looked is None) else None
                 self._start(now)
-                self._forget(now)
+                self._forget(self._ledger.now())
                 self._more.clear()
                 await self._rest(now)
         finally:
@@ -117,16 +120,21 @@ class Engine:
                 task.cancel()
             await asyncio.gather(*self._working.values(), return_exceptions=True)
 
-    async def _look(self, now: float) -> float:
-        """Takes up what the store says is due: all of it after a restart, what others left later on."""
+    async def _look(self, *, first: bool) -> bool:
+        """Takes up what the store says is due: all of it after a restart, what others left later on. False: it can't.
+
+        An agent alone then takes up what isn't due yet, too: the clock may have been set back since that was noted.
+        """
+        now = self._ledger.now()
+        until = now if self._shared or not first else now + ANY_TIME_SECONDS
         try:
-            for claim in await self._ledger.store.claim("looks", now, now, 1_000_000):
+            for claim in await self._ledger.store.claim("looks", until, now, 1_000_000):
                 self.wake(claim.rid)
         except CheopsError as error:
             log.error("the store can't be read", detail=error.detail)
             await asyncio.sleep(STORE_AGAIN_SECONDS)
-            return 0.0
-        return now
+            return False
+        return True
 
     def _start(self, now: float) -> None:
         while self._queue and self._queue[0][0] <= now and len(self._working) < AT_ONCE:
@@ -158,12 +166,18 @@ class Engine:
             yield
         finally:
             del self._working[rid]
+            self._plans.pop(rid, None)
             await self._claims.give_back(claim, self._ledger.now())
             self._again.discard(rid)
             self.wake(rid)
 
+    def holds(self, rid: str) -> bool:
+        """Whether a resource that is worked on here is surely claimed by this agent still."""
+        return self._claims.holds(rid)
+
     def _done(self, rid: str, task: "asyncio.Task[None]") -> None:
         del self._working[rid]
+        self._plans.pop(rid, None)
         if not task.cancelled() and (error := task.exception()):
             log.error("working on a resource failed", rid=rid, exc_info=error)
             self.wake(rid, self._ledger.now() + pause(4, self._drawn()))
@@ -243,13 +257,18 @@ class Engine:
     def plan(self, book: Book) -> Steps:
         """What is to be done; what was only just written down was surely not sent."""
         here = self._ledger.here
+        unsent = frozenset(dot for dot in book.outcomes if (book.rid, dot) in self._ledger.unsent)
+        last = self._plans.get(book.rid)
+        if last and last[0] is book and last[1] == unsent:
+            return last[2]
         own = {
-            dot: replace(outcome, state=State.PENDING)
-            if outcome.state is State.BEGUN and (book.rid, dot) in self._ledger.unsent
-            else outcome
+            dot: replace(outcome, state=State.PENDING) if outcome.state is State.BEGUN and dot in unsent else outcome
             for dot, outcome in book.own(here).items()
         }
-        return steps(book.log, own, here)
+        found = steps(book.log, own, here)
+        if book.rid in self._working:
+            self._plans[book.rid] = (book, unsent, found)
+        return found
 
     def _callers_of(self, rid: str) -> Callable[[Dot], Headers | None]:
         def callers(dot: Dot) -> Headers | None:
@@ -285,13 +304,16 @@ class Engine:
         before = self._outcome(book, op)
         lent = self._lent.get((book.rid, op.dot))
         first = lent is not None and lent.applied is not None and not lent.applied.done()
-        soon = before.at + soonest(before.attempts)
+        soon = _soon(before, now)
         if before.state is State.PENDING and before.attempts and now < soon and not first:
             return soon
         body = op.request.body if op.request else None
         if body and body.sha256:
             await self._fetch(op, book.holders)
-        if self.needs_intent(op) and before.state is not State.BEGUN:
+        once = self._applier.taken_once(book, op) is not None
+        if once and before.state is State.BEGUN and (book.rid, op.dot) not in self._ledger.unsent:
+            before = replace(before, code=AGAIN)
+        elif (self.needs_intent(op) or once) and before.state is not State.BEGUN:
             before = replace(before, state=State.BEGUN, version=before.version, code="", why="")
             await self._ledger.report(replace(before, version=version_after(before, now)), quiet=True)
         if not self._claims.holds(book.rid):
@@ -324,7 +346,8 @@ class Engine:
         """Finds out whether something was executed that may have been."""
         before = self._outcome(book, op)
         lent = self._lent.get((book.rid, op.dot))
-        now, soon = self._ledger.now(), before.at + soonest(before.attempts)
+        now = self._ledger.now()
+        soon = _soon(before, now)
         if before.attempts and now < soon:
             return soon
         applied = await self._applier.probe(book, op, before, lent.callers if lent else None)
@@ -345,6 +368,11 @@ class Engine:
         """Whoever waits for something that isn't done now hears so."""
         for dot in book.outcomes:
             self._tell(book.rid, dot, None)
+
+
+def _soon(before: Outcome, now: float) -> float:
+    """When it may be tried again; at once if the clock was set back since it was tried."""
+    return before.at + soonest(before.attempts) if before.at <= now else now
 
 
 class _Own:

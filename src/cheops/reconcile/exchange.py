@@ -38,6 +38,7 @@ BATCH = 500  # items
 ANSWER_SECONDS = 10.0
 SAFETY_SECONDS = 30.0  # between two looks whether a partner has something that nobody told of
 NOTE_SECONDS = 1.0
+LATER_SECONDS = 0.1  # that what nobody waits for is kept, to go with what comes next
 RELAY_SECONDS = 5.0  # until an operation is passed on in place of its author
 
 
@@ -56,6 +57,7 @@ class _Partner:
     failures: int = 0
     pulling: asyncio.Task[None] | None = None
     teller: asyncio.Task[None] | None = None
+    later: asyncio.Task[None] | None = None
 
 
 @dataclass(kw_only=True, slots=True)
@@ -79,7 +81,7 @@ class Exchange:
         self._seen: dict[str, PeerState] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._stopping = False
-        ledger.fed = self.tell
+        ledger.fed, ledger.fed_later = self.tell, self.tell_later
 
     def lend(self, rid: str, dot: Dot, callers: Headers, to: Collection[str]) -> None:
         """Sends these credentials along with an operation, for as long as the caller may be waiting."""
@@ -92,6 +94,18 @@ class Exchange:
             partner.more.set()
             if partner.teller is None and not self._stopping:
                 partner.teller = self._task(self._tell(peer, partner))
+
+    def tell_later(self, peers: Collection[str]) -> None:
+        """The same, but several pieces of news go together: with many holders, each tells all others of each write."""
+        for peer in peers:
+            partner = self._partner(peer)
+            if partner.later is None and not self._stopping:
+                partner.later = self._task(self._tell_later(peer, partner))
+
+    async def _tell_later(self, peer: str, partner: _Partner) -> None:
+        await asyncio.sleep(LATER_SECONDS)
+        partner.later = None
+        self.tell([peer])
 
     def _partner(self, peer: str) -> _Partner:
         return self._partners.setdefault(peer, _Partner())
@@ -192,7 +206,7 @@ class Exchange:
         """The answer to a push of a peer. Raises BadMessage, StoreFailed."""
         push = read_push(wire)
         self._ledger.lost |= push.lost
-        cursor = await self._ledger.store.cursor(sender)
+        cursor = await self._ledger.cursor(sender)
         at = cursor.position if cursor and cursor.store == push.store else 0
         for lent in push.lent:
             headers = tuple((name.encode("latin1"), value.encode("latin1")) for name, value in lent.headers)
@@ -238,7 +252,7 @@ class Exchange:
     async def _pull_page(self, peer: str) -> bool:
         """Whether there is more."""
         store = self._ledger.store
-        cursor = await store.cursor(peer)
+        cursor = await self._ledger.cursor(peer)
         after, named = (cursor.position, cursor.store) if cursor else (0, "")
         path = f"{LOG}?after={after}&of={named}&store={store.store}&limit={BATCH}"
         page = read_page(await self._transport.ask(path, site=peer, seconds=ANSWER_SECONDS))
@@ -265,13 +279,16 @@ class Exchange:
                     for peer, partner in list(self._partners.items()):
                         if self._state(peer) is PeerState.UP and partner.sent is not None:
                             self.pull(peer)
-                if loop.time() - noted > NOTE_SECONDS:
-                    noted = loop.time()
-                    await self._note_heard()
-                    await self._look_at_feeds()
-                if loop.time() - relay > RELAY_SECONDS:
-                    relay = loop.time()
-                    await self._relay()
+                try:
+                    if loop.time() - noted > NOTE_SECONDS:
+                        noted = loop.time()
+                        await self._note_heard()
+                        await self._look_at_feeds()
+                    if loop.time() - relay > RELAY_SECONDS:
+                        relay = loop.time()
+                        await self._relay()
+                except CheopsError as error:  # a full disk isn't the end
+                    log.error("the store can't be used", detail=error.detail)
                 await asyncio.sleep(0.2)
         finally:
             self._stopping = True
@@ -302,17 +319,13 @@ class Exchange:
     async def _note_heard(self) -> None:
         """What peers have written down needn't be kept for them."""
         for peer, partner in list(self._partners.items()):
-            if partner.heard > partner.noted:
-                partner.noted = partner.heard
-                await self._heard(peer, partner.heard, partner.store)
+            if (heard := partner.heard) > partner.noted:
+                await self._heard(peer, heard, partner.store)
+                partner.noted = heard
 
     async def _relay(self) -> None:
         """Operations that a holder hasn't reported and whose author it may not hear from are told by this site too."""
-        try:
-            waiting = await self._ledger.store.outcomes([State.PENDING, State.BEGUN], limit=1000)
-        except CheopsError as error:
-            log.error("the store can't be read", detail=error.detail)
-            return
+        waiting = await self._ledger.store.outcomes([State.PENDING, State.BEGUN], limit=1000)
         for outcome in waiting:
             author = outcome.dot.author.rpartition(".")[0]
             if outcome.version or outcome.site in (self._ledger.here, author) or author == self._ledger.here:

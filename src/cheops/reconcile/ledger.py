@@ -6,7 +6,7 @@ agent of the same site hears of a change at once; it finds out when it looks.
 
 import asyncio
 from collections import Counter, OrderedDict
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, replace
 
@@ -42,6 +42,8 @@ class Draft:
     after: Vector
 
 
+Entry = tuple[Dossier, Book]
+
 Make = Callable[[Book | None, Draft], Operation]
 """Makes an operation of what is known of its resource, which may be nothing."""
 
@@ -53,6 +55,8 @@ class Ledger:
         self.store, self.here, self.now = store, here, now
         self.author = f"{here}.{store.store}"
         self.fed: Callable[[Collection[str]], None] = lambda _: None
+        self.fed_later: Callable[[Collection[str]], None] = lambda _: None
+        """Is told the peers that have something new to hear of, which nobody waits for there."""
         self.due: Callable[[str, float], None] = lambda rid, at: None
         self.manage: Callable[[str], Awaitable[None]] = _nothing
         """Sees to it that writes of a service come to this agent; nothing is executed for it before."""
@@ -64,7 +68,7 @@ class Ledger:
         self.shared = shared
         self._clock = Clock()
         self._names: set[str] | None = None
-        self._entries: OrderedDict[str, tuple[Dossier, Book]] = OrderedDict()
+        self._entries: OrderedDict[str, Entry] = OrderedDict()
         self._locks: dict[str, tuple[asyncio.Lock, int]] = {}
         self._passed: dict[tuple[str, Dot, str], float] = {}
         self.unsent: set[tuple[str, Dot]] = set()
@@ -72,6 +76,7 @@ class Ledger:
         """Bodies, by their SHA-256, whose operations aren't written down yet."""
         self.idle: Callable[[Book], bool] = lambda _: False
         self._waiting: dict[str, set[asyncio.Event]] = {}
+        self._cursors: dict[str, Cursor] = {}
 
     async def open(self) -> None:
         """Takes up where the store ended."""
@@ -102,17 +107,28 @@ class Ledger:
         named = await self.store.find(ids, service)
         return frozenset(n.value for n in named if n.site in (self.here, "") and n.summary.rid != rid)
 
-    async def _entry(self, rid: str) -> tuple[Dossier, Book] | None:
+    async def _entry(self, rid: str) -> Entry | None:
         if not self.shared and (entry := self._entries.get(rid)):
             self._entries.move_to_end(rid)
             return entry
         dossier = await self.store.read(rid)
-        return self._remember(dossier) if dossier else None
+        return self._remember((dossier, book_of(dossier))) if dossier else None
 
-    def _remember(self, dossier: Dossier) -> tuple[Dossier, Book]:
-        entry = (dossier, book_of(dossier))
+    async def cursor(self, peer: str) -> Cursor | None:
+        """How far the feed of a peer has been read."""
+        if not self.shared and (known := self._cursors.get(peer)):
+            return known
+        return await self.store.cursor(peer)
+
+    async def _known(self, rids: Collection[str]) -> dict[str, Entry]:
+        """What is known of these, without those of which nothing is."""
+        known = {} if self.shared else {rid: entry for rid in rids if (entry := self._entries.get(rid))}
+        found = await self.store.read_all([rid for rid in rids if rid not in known])
+        return known | {rid: self._remember((dossier, book_of(dossier))) for rid, dossier in found.items()}
+
+    def _remember(self, entry: Entry) -> Entry:
         if not self.shared:
-            self._entries[dossier.summary.rid] = entry
+            self._entries[entry[1].rid] = entry
             while len(self._entries) > MOST_REMEMBERED:
                 self._entries.popitem(last=False)
         return entry
@@ -163,7 +179,7 @@ class Ledger:
         draft = Draft(author=self.author, n=after.get(self.author, 0) + 1, stamp=self._clock.last, after=after)
         op = make(book, draft)
         told = [op] if tell else []
-        changed = self._with(rid, dossier, [op])
+        changed = self._with(rid, entry, [op])
         newcomers = set(changed[1].holders) - set(book.holders) if book else set()
         items: list[Told] = self._refill(dossier, newcomers) if dossier else []
         items += self._to_tell(changed[1], [op], told)
@@ -175,7 +191,7 @@ class Ledger:
             due={rid: self.now()},
             fresh=frozenset({(rid, op.dot)}),
         )
-        await self._write(changes, {rid: changed[0]})
+        await self._write(changes, [changed])
         return changed[1], op
 
     async def tell(self, op: Operation) -> None:
@@ -186,60 +202,67 @@ class Ledger:
                 peers = self._others(entry[1].concerned())
                 own = entry[1].outcome(op.dot, self.here)
                 items = [Told(item=op, peers=peers), *([Told(item=own, peers=peers)] if own else [])]
-                await self._write(Changes(told=tuple(items)), {})
+                await self._write(Changes(told=tuple(items)))
 
     async def report(self, *outcomes: Outcome, quiet: bool = False, due: bool = False) -> None:
         """Notes what has come of operations; `quiet`: the others need not know, `due`: there is something to do now."""
         rids = sorted({outcome.rid for outcome in outcomes})
         async with self._locked(rids):
             told: list[Told] = []
-            dossiers: dict[str, Dossier] = {}
+            entries: dict[str, Entry] = {}
             dues: dict[str, float | None] = dict.fromkeys(rids, self.now()) if due else {}
             for rid in rids:
                 entry = await self._entry(rid)
                 if entry is None:
                     continue
                 mine = [outcome for outcome in outcomes if outcome.rid == rid]
-                dossiers[rid], book = self._with(rid, entry[0], mine)
+                entries[rid] = self._with(rid, entry, mine)
+                book = entries[rid][1]
                 peers = () if quiet else self._others(entry[1].concerned())
                 told += [Told(item=outcome, peers=peers) for outcome in mine]
                 if self.here not in book.concerned():
                     stale = given_up(book, self.here)
-                    dossiers[rid], book = self._with(rid, dossiers[rid], stale)
+                    entries[rid] = self._with(rid, entries[rid], stale)
+                    book = entries[rid][1]
                     told += [Told(item=outcome) for outcome in stale]
                 if not self.shared and self.idle(book):  # a restarted agent needn't look at it
                     dues[rid] = None
-            summaries = tuple(dossier.summary for dossier in dossiers.values())
-            await self._write(Changes(told=tuple(told), summaries=summaries, due=dues), dossiers)
+            summaries = tuple(dossier.summary for dossier, _ in entries.values())
+            await self._write(Changes(told=tuple(told), summaries=summaries, due=dues), entries.values())
 
     async def ingest(self, items: Sequence[Item], cursor: Cursor | None) -> None:
         """Takes in what a peer has told, and how far that was, in one step. Raises StoreFailed."""
-        rids = sorted({item.rid for item in items})
+        by_rid = _by_rid(items)
+        rids = sorted(by_rid)
         for service in {item.birth.service for item in items if isinstance(item, Operation) and item.birth}:
             await self.manage(service)
         async with self._locked(rids):
             told: list[Told] = []
-            dossiers: dict[str, Dossier] = {}
+            entries: dict[str, Entry] = {}
             due: dict[str, float | None] = {}
+            known = await self._known(rids)
             for rid in rids:
-                entry = await self._entry(rid)
-                new = news(entry[0] if entry else None, [item for item in items if item.rid == rid])
+                entry = known.get(rid)
+                new = news(entry[0] if entry else None, by_rid[rid])
                 if not new:
                     continue
                 before = entry[0] if entry else None
                 operations = [item for item in new if isinstance(item, Operation)]
                 self._watch_clocks(operations)
-                dossiers[rid], book = self._with(rid, before, new)
+                entries[rid] = self._with(rid, entry, new)
+                book = entries[rid][1]
                 newcomers = set(book.holders) - set(entry[1].holders) if entry else set()
                 told += self._refill(before, newcomers, mine=True) if before else []
                 told += [Told(item=item) for item in new if isinstance(item, Outcome)]
                 told += self._to_tell(book, operations, [])
                 due[rid] = self.now() + (SETTLING_SECONDS if self._may_have(book, operations) else 0)
-            summaries = tuple(dossier.summary for dossier in dossiers.values())
-            await self._write(Changes(told=tuple(told), summaries=summaries, due=due, cursor=cursor), dossiers)
+            summaries = tuple(dossier.summary for dossier, _ in entries.values())
+            changes = Changes(told=tuple(told), summaries=summaries, due=due, cursor=cursor)
+            await self._write(changes, entries.values())
 
-    def _with(self, rid: str, dossier: Dossier | None, items: Sequence[Item]) -> tuple[Dossier, Book]:
+    def _with(self, rid: str, entry: Entry | None, items: Sequence[Item]) -> Entry:
         """The dossier and the book with these items, and with what isn't known yet of new operations."""
+        dossier, before = entry if entry else (None, None)
         operations = [item for item in items if isinstance(item, Operation)]
         outcomes = {(o.dot, o.site): o for o in (dossier.outcomes if dossier else ())}
         for item in items:
@@ -252,16 +275,14 @@ class Ledger:
             outcomes=tuple(outcomes.values()),
             revision=(dossier.revision if dossier else 0) + 1,
         )
-        book = book_of(changed)
-        changed = replace(changed, summary=summary_of(rid, book.log, summary))
+        book = book_of(changed, before.log if before else None)
         missing = [
             outcome
             for op in changed.operations
             for outcome in self._unreported(book, op, [s for s in book.concerned() if (op.dot, s) not in outcomes])
         ]
-        if missing:
-            changed = replace(changed, outcomes=(*changed.outcomes, *missing))
-        return changed, book_of(changed)
+        changed = replace(changed, summary=summary_of(rid, book.log, summary), outcomes=(*changed.outcomes, *missing))
+        return changed, book_of(changed, book.log)
 
     def _unreported(self, book: Book, op: Operation, sites: Collection[str]) -> Sequence[Outcome]:
         """What is known of an operation before these sites have reported. A creation here counts as begun at once,
@@ -308,7 +329,7 @@ class Ledger:
                     async with self._locked([summary.rid]):
                         dossier = await self.store.read(summary.rid)
                         if dossier:
-                            await self._write(Changes(told=tuple(self._refill(dossier, [peer]))), {})
+                            await self._write(Changes(told=tuple(self._refill(dossier, [peer]))))
 
     async def prune(self, book: Book) -> None:
         """Forgets what every holder has reported and nobody needs to know any more."""
@@ -326,7 +347,7 @@ class Ledger:
 
     async def pass_on(self, rid: str, dot: Dot, site: str) -> None:
         """Tells a holder of another site's operation, once in a while, in case its author can't."""
-        now = self.now()
+        now = asyncio.get_running_loop().time()
         self._passed = {key: until for key, until in self._passed.items() if until > now}
         if (rid, dot, site) in self._passed:
             return
@@ -334,7 +355,7 @@ class Ledger:
         async with self._locked([rid]):
             entry = await self._entry(rid)
             ops = [op for op in entry[0].operations if op.dot == dot] if entry else []
-            await self._write(Changes(told=tuple(Told(item=op, peers=(site,)) for op in ops)), {})
+            await self._write(Changes(told=tuple(Told(item=op, peers=(site,)) for op in ops)))
 
     def _others(self, sites: Collection[str]) -> tuple[str, ...]:
         return tuple(site for site in sites if site != self.here)
@@ -363,28 +384,40 @@ class Ledger:
                 log.warning("a clock is ahead", site=op.site, seconds=round(ahead))
             self._clock = self._clock.seen(op.stamp, now)
 
-    async def _write(self, changes: Changes, dossiers: Mapping[str, Dossier]) -> None:
+    async def _write(self, changes: Changes, entries: Collection[Entry] = ()) -> None:
         try:
             await self.store.write(changes)
         except BaseException as error:
             if isinstance(error, StoreFailed):
                 self.failed()
-            for rid in dossiers:  # nobody knows whether it was written
-                self._entries.pop(rid, None)
+            for _, book in entries:  # nobody knows whether it was written
+                self._entries.pop(book.rid, None)
+            if changes.cursor:
+                self._cursors.pop(changes.cursor.peer, None)
             raise
-        for dossier in dossiers.values():
-            rid = dossier.summary.rid
-            self._note_names(dossier)
-            outcomes = [t.item for t in changes.told if isinstance(t.item, Outcome) and t.item.rid == rid]
-            self.changed(self._remember(dossier)[1], outcomes)
-        for rid in {*dossiers, *changes.due}:
+        if changes.cursor:
+            self._cursors[changes.cursor.peer] = changes.cursor
+        items = _by_rid([told.item for told in changes.told])
+        for entry in entries:
+            rid = self._remember(entry)[1].rid
+            self._note_names(entry[0])
+            self.changed(entry[1], [item for item in items.get(rid, ()) if isinstance(item, Outcome)])
+        for rid in {*(book.rid for _, book in entries), *changes.due}:
             for event in self._waiting.get(rid, ()):
                 event.set()
         for rid, at in changes.due.items():
             if at is not None:
                 self.due(rid, at)
-        if peers := {peer for told in changes.told for peer in told.peers}:
-            self.fed(peers)
+        peers = {peer for told in changes.told for peer in told.peers}
+        chosen = {book.rid: book.summary.chosen for _, book in entries}
+        soon = {
+            peer
+            for told in changes.told
+            for peer in told.peers
+            if _is_waited_for(told.item, peer, chosen.get(told.item.rid, ""))
+        }
+        self.fed(soon)
+        self.fed_later(peers - soon)
 
     def _note_names(self, dossier: Dossier) -> None:
         if self._names is None:
@@ -419,21 +452,17 @@ async def _nothing(_: str) -> None:
     return
 
 
-def _news(dossier: Dossier | None, items: Sequence[Item]) -> list[Item]:
-    """Those that say something new, each once."""
-    known = {op.dot for op in dossier.operations} if dossier else set()
-    outcomes = {(o.dot, o.site): o for o in (dossier.outcomes if dossier else ())}
-    new: list[Item] = []
+def _is_waited_for(item: Item, peer: str, chosen: str) -> bool:
+    """An operation is to be executed, its author waits for what comes of it, and an id may be used anywhere at once;
+    the rest is only good to know.
+    """
+    if isinstance(item, Operation) or item.local_id not in ("", chosen):
+        return True
+    return item.dot.author.rpartition(".")[0] == peer
+
+
+def _by_rid(items: Sequence[Item]) -> dict[str, list[Item]]:
+    found: dict[str, list[Item]] = {}
     for item in items:
-        if isinstance(item, Operation):
-            if item.dot not in known:
-                known.add(item.dot)
-                new.append(item)
-        elif _newer(item, outcomes.get((item.dot, item.site))):
-            outcomes[item.dot, item.site] = item
-            new.append(item)
-    return new
-
-
-def _newer(outcome: Outcome, than: Outcome | None) -> bool:
-    return than is None or outcome.version > than.version
+        found.setdefault(item.rid, []).append(item)
+    return found

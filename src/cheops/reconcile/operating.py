@@ -101,8 +101,7 @@ class Operator:
             "verify": lambda command: audit.verify(command, self._at),
             "repair": lambda command: audit.repair(command, self._at),
             "read": audit.read,
-            "mend": lambda command: audit.mend(command, self._at),
-            "lend": audit.lend,
+            "mend": audit.mend,
         }
 
     @property

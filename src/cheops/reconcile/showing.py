@@ -24,6 +24,7 @@ _DROP = "cheops drop {rid} {op} --on {site}"
 _DONE = "cheops done {rid} {op} --on {site}"
 _TODO = {
     "unable": "Nothing, if the service comes back: it is tried again. Look whether it runs.",
+    "unheard": "Nothing: it may have been executed, and is the same if it is done again, which is tried.",
     "needs-credentials": f"Give the site credentials for the service in its site.yaml, then: {_RETRY}",
     "unauthorized": f"Mend the site's credentials for the service in its site.yaml, then: {_RETRY}",
     "waits-for-acceptance": f"Nothing, if another site accepts it; else send the request again, and: {_DROP}",

@@ -19,7 +19,7 @@ from cheops.applications.fields import touched
 from cheops.applications.replies import chosen_in, identity_in, key_in, with_id, without_revisions
 from cheops.applications.rids import new_rid, rid_of
 from cheops.applications.translate import at_site, in_rids, rids_in, values_in
-from cheops.errors import BadRequest, CantAdopt, HolderUnreachable, NotThere, ReliedOn
+from cheops.errors import BadRequest, Busy, CantAdopt, HolderUnreachable, NotThere, ReliedOn, StoreFailed
 from cheops.execute import OUTCOME
 from cheops.model import Headers, PeerState, Reply, Request
 from cheops.ports import Blobs, Peers, Transport
@@ -39,8 +39,10 @@ WAIT_SECONDS = 10.0
 FILL_SECONDS = 60.0  # that something takes which is replicated first
 AFTERWARDS_SECONDS = 1.0  # for the others, once a service here that took longer has answered
 LONGEST_WAIT = 3600.0
+WITHDRAW_SECONDS = 5.0
 _CONDITIONS = frozenset({b"if-match", b"if-none-match", b"if-unmodified-since", b"if-modified-since"})
 _STILL_AT_IT = frozenset({"waits-for-body"})
+_MAY_STILL = _STILL_AT_IT | {"unheard"}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -360,18 +362,32 @@ class Writer:
 
         book = await self._ledger.until(op.rid, answered, max(end - loop.time(), 0))
         assert book, "it was only just written"
-        outcomes = {site: outcome for site in book.holders if (outcome := book.outcome(op.dot, site))}
+        done = any(outcome.state is State.DONE for outcome in _outcomes(book, op).values())
+        if own and not done and not wish.said and self._engine.is_sent(op.rid, op.dot):
+            await asyncio.wait((own,), timeout=LONGEST_WAIT)  # the service has a limit of its own
+            return await self._answer(op, own, Wish(wait=AFTERWARDS_SECONDS, said=True))
+        return self._come_of(book, op, own) or await self._withdrawn(op, own)
+
+    def _come_of(self, book: Book, op: Operation, own: "asyncio.Future[Applied] | None") -> Reply | None:
+        """The reply, if somebody has accepted it or may have; else None."""
+        outcomes = _outcomes(book, op)
         done = [outcome for outcome in outcomes.values() if outcome.state is State.DONE]
         if done:
             mine = any(outcome.site == self._here for outcome in done)
             return _with((_own_reply(own) if mine else None) or _told(done[0]), op.rid, outcomes)
-        sent = self._engine.is_sent(op.rid, op.dot)
-        if own and sent and not wish.said:  # the service has a limit of its own
-            await asyncio.wait((own,), timeout=LONGEST_WAIT)
-            return await self._answer(op, own, Wish(wait=AFTERWARDS_SECONDS, said=True))
-        if sent or any(_may_still(outcome) for outcome in outcomes.values()):
+        if self._engine.is_sent(op.rid, op.dot) or any(_may_still(outcome) for outcome in outcomes.values()):
             return _with(_accepted(op.rid), op.rid, outcomes)
-        return await self._failed(book, op, own)
+        return None
+
+    async def _withdrawn(self, op: Operation, own: "asyncio.Future[Applied] | None") -> Reply:
+        """Only what isn't being executed just now can be withdrawn; what can't be will be done."""
+        try:
+            async with self._engine.in_its_place(op.rid, WITHDRAW_SECONDS):
+                book = await self._ledger.book(op.rid)
+                assert book, "it was written"
+                return self._come_of(book, op, own) or await self._failed(book, op, own)
+        except (Busy, StoreFailed):
+            return _with(_accepted(op.rid), op.rid, {})
 
     async def _failed(self, book: Book, op: Operation, own: "asyncio.Future[Applied] | None") -> Reply:
         """Nobody has accepted it: it is withdrawn, so that nobody does later, and the caller gets the failure."""
@@ -382,7 +398,7 @@ class Writer:
         await self._ledger.report(
             replace(before, state=State.DROPPED, code=WITHDRAWN, why=why, version=version, at=now)
         )
-        outcomes = {site: outcome for site in book.holders if (outcome := book.outcome(op.dot, site))}
+        outcomes = _outcomes(book, op)
         refusals = [o for o in outcomes.values() if o.status is not None]
         reply = _own_reply(own) or (_told(refusals[0]) if refusals else None)
         if reply is None:
@@ -393,6 +409,11 @@ class Writer:
                 sites=list(outcomes),
             )
         return _with(reply, op.rid, outcomes)
+
+
+def _outcomes(book: Book, op: Operation) -> dict[str, Outcome]:
+    """What has come of it, by holder."""
+    return {site: outcome for site in book.holders if (outcome := book.outcome(op.dot, site))}
 
 
 def _placed(rid: str, sites: tuple[str, ...], book: Book | None, draft: Draft) -> Operation:
@@ -428,7 +449,7 @@ def _may_still(outcome: Outcome) -> bool:
     """Whether it may have been executed, or may be by somebody who has it now."""
     if outcome.state in (State.BEGUN, State.ASKS):
         return outcome.version > 0 or outcome.code != ""
-    return outcome.state is State.PENDING and outcome.code in _STILL_AT_IT
+    return outcome.state is State.PENDING and outcome.code in _MAY_STILL
 
 
 def _own_reply(own: "asyncio.Future[Applied] | None") -> Reply | None:

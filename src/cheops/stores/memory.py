@@ -17,6 +17,7 @@ class _Resource:
     summary: Summary
     operations: dict[Dot, Operation] = field(default_factory=dict)
     outcomes: dict[tuple[Dot, str], Outcome] = field(default_factory=dict)
+    names: dict[tuple[str, str], None] = field(default_factory=dict)
     revision: int = 0
     due: float | None = None
     owner: str = ""
@@ -59,7 +60,10 @@ class LogInMemory:
                 site = told.item.site if isinstance(told.item, Outcome) else ""
                 feed.items[feed.head] = (told.item.rid, told.item.dot, site)
         for summary in changes.summaries:
-            self._resource(summary.rid).summary = summary
+            resource = self._resource(summary.rid)
+            resource.summary = summary
+            if summary.chosen:
+                resource.names[summary.chosen, ""] = None
         for rid, due in changes.due.items():
             self._resource(rid).due = due
         for rid in grown:
@@ -69,7 +73,7 @@ class LogInMemory:
 
     def _resource(self, rid: str) -> _Resource:
         nothing = Summary(rid=rid, service="", type="", collection="")
-        return self._resources.setdefault(rid, _Resource(summary=nothing))
+        return self._resources.setdefault(rid, _Resource(summary=nothing, names={(rid, ""): None}))
 
     def _take(self, item: Item) -> bool:
         """Whether it is an operation that wasn't there."""
@@ -79,10 +83,15 @@ class LogInMemory:
                 return False
             resource.operations[item.dot] = item
             return True
+        if item.local_id:
+            resource.names[item.local_id, item.site] = None
         known = resource.outcomes.get((item.dot, item.site))
         if known is None or item.version > known.version:
             resource.outcomes[item.dot, item.site] = item
         return False
+
+    async def read_all(self, rids: Collection[str]) -> Mapping[str, Dossier]:
+        return {rid: dossier for rid in rids if (dossier := await self.read(rid))}
 
     async def read(self, rid: str) -> Dossier | None:
         resource = self._resources.get(rid)
@@ -101,12 +110,12 @@ class LogInMemory:
             Named(value=value, site=site, summary=resource.summary)
             for resource in self._resources.values()
             if service in (None, resource.summary.service)
-            for value, site in _names(resource)
+            for value, site in resource.names
             if value in wanted
         ]
 
     async def names(self, most: int) -> frozenset[str] | None:
-        found = frozenset(value for resource in self._resources.values() for value, _ in _names(resource))
+        found = frozenset(value for resource in self._resources.values() for value, _ in resource.names)
         return found if len(found) <= most else None
 
     async def referring(self, rid: str) -> Sequence[Summary]:
@@ -126,18 +135,20 @@ class LogInMemory:
         return Claim(rid=rid, owner=owner, until=until, revision=resource.revision)
 
     async def renew(self, claim: Claim, until: float) -> bool:
-        resource = self._resources[claim.rid]
-        if resource.owner != claim.owner:
+        resource = self._resources.get(claim.rid)
+        if resource is None or resource.owner != claim.owner:
             return False
         resource.until = until
         return True
 
     async def release(self, claim: Claim, due: float | None) -> None:
-        resource = self._resources[claim.rid]
-        if resource.owner == claim.owner:
+        resource = self._resources.get(claim.rid)
+        if resource and resource.owner == claim.owner:
             resource.owner, resource.until = "", 0.0
             if resource.revision == claim.revision:
                 resource.due = due
+            elif resource.due is None:
+                resource.due = 0.0
 
     async def feed(self, peer: str, after: int, limit: int) -> Fed:
         items = self._feeds.get(peer, _Feed()).items
@@ -193,8 +204,8 @@ class LogInMemory:
         return op.author.endswith(f".{self.store}")
 
     async def prune(self, rid: str, dots: Collection[Dot]) -> None:
-        operations = self._resources[rid].operations
-        for dot in dots:
+        operations = self._resources[rid].operations if rid in self._resources else {}
+        for dot in operations.keys() & set(dots):
             operations[dot] = replace(operations[dot], request=None)
 
     async def blob_users(self, sha256: str) -> int:
@@ -206,14 +217,8 @@ class LogInMemory:
         )
 
     async def release_blob(self, rid: str, dot: Dot) -> None:
-        self._released.add((rid, dot))
+        if rid in self._resources and dot in self._resources[rid].operations:
+            self._released.add((rid, dot))
 
     async def services(self) -> frozenset[str]:
         return frozenset(r.summary.service for r in self._resources.values() if not r.summary.gone) - {""}
-
-
-def _names(resource: _Resource) -> list[tuple[str, str]]:
-    """What names a resource, and on which site: everywhere if that is ""."""
-    summary = resource.summary
-    local = [(o.local_id, o.site) for o in resource.outcomes.values() if o.local_id]
-    return list(dict.fromkeys([(summary.rid, ""), *([(summary.chosen, "")] if summary.chosen else []), *local]))

@@ -219,3 +219,141 @@ def test_the_sites_own_credentials_read_and_mend() -> None:
             assert "sesame" not in json.dumps(asdict(mended))
 
     run(story())
+
+
+REPLACEABLE = application("""
+    services:
+      notes:
+        resources:
+          note: {collection: /notes, set_by_site: [made_by], replaceable: true}
+""")
+NAMED = application("""
+    services:
+      notes:
+        resources:
+          note: {collection: /notes, set_by_site: [made_by], client_id: accepted}
+""")
+
+
+def test_a_creation_takes_the_place_of_what_is_there_if_the_description_says_so() -> None:
+    async def story() -> None:
+        async with World("Site1", "Site2", described=REPLACEABLE) as world:
+            rid = await made(world, {"text": "milk"})
+            await world["Site1"].ask("PATCH", f"/notes/{rid}", {"n": 1})
+            await world.settled()
+            path = await path_of(world, rid, "Site2")
+            world["Site2"].box.documents[path]["text"] = "wine"
+            before = len(world["Site2"].box.executed)
+            assert (await operator(world, "Site1").repair(rid, 5)).verified.state == "equal"
+            assert world["Site2"].box.executed[before:] == [f"PUT {path}", f"PATCH {path}"]
+            assert (world["Site2"].box.documents[path]["text"], world["Site2"].box.documents[path]["n"]) == ("milk", 1)
+
+    run(story())
+
+
+def test_one_of_two_creations_of_the_same_is_made_anew_once() -> None:
+    """Site2 has only executed its own, which isn't the one in force."""
+
+    async def story() -> None:
+        async with World("Site1", "Site2", described=NAMED) as world:
+            world.cut("Site1", "Site2")
+            asked = {"id": "a", "text": "milk"}
+            for site in ("Site1", "Site2"):
+                answer = await world[site].ask("POST", "/notes", asked, X_Scope=TWO, Prefer="wait=1")
+                assert answer.status == 201, answer.body
+            world.heal()
+            await world.settled()
+            rid = answer.rid
+            assert (await operator(world, "Site1").verify(rid, 5)).state == "equal"
+            for site in ("Site1", "Site2"):
+                world[site].box.forget("/notes/a")
+                before = len(world[site].box.executed)
+                found = await operator(world, "Site1").repair(rid, 5)
+                assert found.verified.state == "equal", found.told
+                assert world[site].box.executed[before:] == ["POST /notes"]
+            await world.settled()
+            await asyncio.sleep(5)
+            assert (await operator(world, "Site2").verify(rid, 5)).state == "equal"
+            assert [site.box.executed.count("POST /notes") for site in world.sites.values()] == [2, 2]
+
+    run(story())
+
+
+def test_a_read_that_fails_changes_nothing() -> None:
+    """P6 (liqo#1030): one 503 during an audit must not change anything."""
+
+    async def story() -> None:
+        async with World("Site1", "Site2") as world:
+            rid = await made(world, {"text": "milk"})
+            other = await made(world, {"text": "tea"})
+            before = await world["Site2"].store.read(rid)
+            for status in (500, 503, 403):
+                world["Site2"].box.before = lambda request, status=status: reply(status, {"error": "no"})
+                found = await operator(world, "Site1").repair(rid, 5)
+                assert states(found.verified) == {"Site1": "equal", "Site2": "unreadable"}
+                assert f"the service answers {status}" in found.verified.sites[1].why
+                assert not found.told
+            world["Site2"].box.before = lambda request: None
+            assert await world["Site2"].store.read(rid) == before
+            assert (await operator(world, "Site1").verify(rid, 5)).state == "equal"
+            assert (await operator(world, "Site1").verify(other, 5)).state == "equal"
+
+    run(story())
+
+
+def test_one_of_two_creations_that_cannot_be_made_anew_now_is_later() -> None:
+    async def story() -> None:
+        async with World("Site1", "Site2", described=NAMED) as world:
+            world.cut("Site1", "Site2")
+            for site in ("Site1", "Site2"):
+                asked = {"id": "a", "text": "milk"}
+                answer = await world[site].ask("POST", "/notes", asked, X_Scope=TWO, Prefer="wait=1")
+            world.heal()
+            await world.settled()
+            for site in ("Site1", "Site2"):
+                world[site].box.forget("/notes/a")
+                world[site].box.before = lambda request: None if request.method == "GET" else reply(429, {})
+                (told,) = [
+                    told for told in (await operator(world, "Site1").repair(answer.rid, 5)).told if told.site == site
+                ]
+                assert not told.done
+                world[site].box.before = lambda request: None
+                await world.settled()
+                assert world[site].box.documents["/notes/a"]["text"] == "milk"
+            assert (await operator(world, "Site1").verify(answer.rid, 5)).state == "equal"
+
+    run(story())
+
+
+def test_what_only_this_site_has_accepted_may_be_executed_by_it_again() -> None:
+    async def story() -> None:
+        async with World("Site1", "Site2") as world:
+            for site in world.sites.values():
+                site.box.wants = b"sesame"
+                site.credentials.of["notes"] = ((b"authorization", b"sesame"),)
+            answer = await world["Site1"].ask("PUT", "/notes/a", {"n": 1}, X_Scope=TWO, Authorization="sesame")
+            await operator(world, "Site1").place(answer.rid, ["Site1"])
+            await world.settled()
+            await world["Site1"].ask("PATCH", "/notes/a", {"n": 2}, Authorization="sesame")
+            await world.settled()
+            world["Site1"].box.forget("/notes/a")
+            found = await operator(world, "Site1").repair(answer.rid, 5)
+            assert found.verified.state == "equal", found.told
+            assert world["Site1"].box.documents["/notes/a"]["n"] == 2
+
+    run(story())
+
+
+def test_a_site_that_cannot_read_any_more_when_it_is_to_mend_changes_nothing() -> None:
+    async def story() -> None:
+        async with World("Site1", "Site2") as world:
+            rid = await made(world, {"text": "milk"})
+            before = await world["Site2"].store.read(rid)
+            world["Site2"].box.before = lambda request: reply(503, {"error": "no"})
+            wire = json.dumps({"what": "mend", "resource": rid, "seconds": 5}).encode()
+            problem = json.loads(await operator(world, "Site2").commanded(wire))["problem"]
+            assert problem["detail"] == "nothing was changed: the service answers 503 to a read"
+            assert problem["code"] == "site-unreachable"
+            assert await world["Site2"].store.read(rid) == before
+
+    run(story())

@@ -1,36 +1,28 @@
 """The operation log of a site in a database: SQLite beside the agent, or PostgreSQL, which several agents may share.
 
-All writes that wait are committed together: one flush of the disk serves many. Not promised: that a write that was
-cancelled isn't done; it may be.
+What a database can hold of a resource and doesn't look for is kept as JSON.
 """
 
 import asyncio
 import json
-import threading
 from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from queue import SimpleQueue
 from typing import Any, TypeVar
 
-from sqlalchemy import Connection, Engine, and_, create_engine, delete, event, func, or_, select, tuple_, update
-from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+from sqlalchemy import ColumnElement, Connection, and_, case, delete, func, literal_column, or_, select, tuple_, update
+from sqlalchemy.exc import SQLAlchemyError
 
-from cheops.errors import CheopsError, StoreFailed
 from cheops.ports import Changes, Claim, Cursor, Dossier, Fed
 from cheops.record.operation import Dot, Item, Operation, Outcome, State, from_json
 from cheops.record.resource import Named, Summary
 from cheops.record.stamp import NEVER, Stamp
+from cheops.stores.sql.database import Database, failed
 from cheops.stores.sql.schema import migrate
 from cheops.stores.sql.tables import feeds, names, operations, outcomes, peers, refers, resources, store
-from cheops.stores.sql.writing import apply
+from cheops.stores.sql.writing import apply, insert_missing, is_hashed, key
 
 T = TypeVar("T")
-READERS = 4
-TOGETHER = 256  # writes in one commit
-TRIES = 3
 MOST_VALUES = 500  # in one statement
 
 
@@ -42,7 +34,7 @@ def sqlite_url(path: Path) -> str:
 async def open_log(url: str, *, name: Callable[[], str], now: Callable[[], float]) -> AsyncIterator["SqlLog"]:
     """The log in the database at `url`, made or migrated if need be; `name` gives a new store its name.
 
-    Raises StoreFailed, StoreTooNew.
+    Raises StoreFailed, StoreTooNew, and BadSettings for a URL that can't be used.
     """
     log = await asyncio.to_thread(SqlLog, url, name, now)
     try:
@@ -51,116 +43,32 @@ async def open_log(url: str, *, name: Callable[[], str], now: Callable[[], float
         await asyncio.to_thread(log.close)
 
 
-@dataclass(slots=True)
-class _Work:
-    """Something to be done inside a transaction, and who waits for it."""
-
-    do: Callable[[Connection], Any]
-    done: "Future[Any]"
-
-
 class SqlLog:
     """A LogStore. Its threads end with `close`."""
 
     def __init__(self, url: str, name: Callable[[], str], now: Callable[[], float]) -> None:
-        self._engine = _engine(url)
-        self._queue: SimpleQueue[_Work | None] = SimpleQueue()
+        self._database = Database(url)
         try:
-            with self._engine.begin() as connection:
+            with self._database.begin() as connection:
                 migrate(connection)
                 self.store, self.born = _named(connection, name, now)
         except BaseException as error:
-            self._engine.dispose()
+            self._database.close()
             if isinstance(error, SQLAlchemyError):
-                raise _failed("opened", error) from error
+                raise failed("opened", error) from error
             raise
-        self._readers = ThreadPoolExecutor(READERS, thread_name_prefix="log")
-        self._writer = threading.Thread(target=self._write_all, name="log writer", daemon=True)
-        self._writer.start()
-
-    def close(self) -> None:
-        """Ends the threads once all that waits is written."""
-        self._queue.put(None)
-        self._writer.join()
-        self._readers.shutdown()
-        self._engine.dispose()
-
-    # Threads
-
-    def _write_all(self) -> None:
-        while (first := self._queue.get()) is not None:
-            together = [first]
-            last = False
-            while len(together) < TOGETHER and not self._queue.empty():
-                more = self._queue.get()
-                if more is None:
-                    last = True
-                    break
-                together.append(more)
-            self._commit(together)
-            if last:
-                return
-
-    def _commit(self, together: list[_Work]) -> None:
-        """All of them in one transaction; if that fails, each in one of its own, so that none suffers from another."""
-        try:
-            results = self._in_one(together)
-        except Exception as error:
-            if len(together) == 1:
-                _settle(together[0].done, error=error)
-            else:
-                for work in together:
-                    self._commit_one(work)
-            return
-        for work, result in zip(together, results, strict=True):
-            _settle(work.done, result=result)
-
-    def _in_one(self, together: list[_Work]) -> list[Any]:
-        if len(together) == 1:
-            return [self._patiently(together[0])]
-        with self._engine.begin() as connection:
-            return [work.do(connection) for work in together]
-
-    def _commit_one(self, work: _Work) -> None:
-        try:
-            _settle(work.done, result=self._patiently(work))
-        except Exception as error:
-            _settle(work.done, error=error)
-
-    def _patiently(self, work: _Work) -> Any:
-        """What another writer was in the way of, or a connection that was lost, is tried again: twice does no harm."""
-        for attempt in range(TRIES):
-            try:
-                with self._engine.begin() as connection:
-                    return work.do(connection)
-            except DBAPIError as error:
-                if attempt == TRIES - 1 or not _is_passing(error):
-                    raise
-        raise AssertionError("unreachable")
+        self.close = self._database.close
+        self._read = self._database.read
 
     async def _written(self, do: Callable[[Connection], T]) -> T:
-        work = _Work(do, Future())
-        self._queue.put(work)
-        try:
-            result: T = await asyncio.wrap_future(work.done)
-        except SQLAlchemyError as error:
-            raise _failed("written", error) from error
+        """Does what comes to the same when it is done twice."""
+        result: T = await self._database.written(lambda connection, _: do(connection))
         return result
-
-    async def _read(self, do: Callable[[Connection], T]) -> T:
-        def reading() -> T:
-            with self._engine.connect() as connection:
-                return do(connection)
-
-        try:
-            return await asyncio.get_running_loop().run_in_executor(self._readers, reading)
-        except SQLAlchemyError as error:
-            raise _failed("read", error) from error
 
     # Writing
 
     async def write(self, changes: Changes) -> None:
-        await self._written(lambda connection: apply(connection, changes))
+        await self._database.written(lambda connection, again: apply(connection, changes, again=again))
 
     async def claim(self, owner: str, now: float, until: float, limit: int) -> Sequence[Claim]:
         def claiming(connection: Connection) -> list[Claim]:
@@ -183,18 +91,16 @@ class SqlLog:
         held = and_(resources.c.rid == claim.rid, resources.c.owner == claim.owner)
 
         def releasing(connection: Connection) -> None:
-            same = and_(held, resources.c.revision == claim.revision)
-            connection.execute(update(resources).where(same).values(due=due))
-            connection.execute(update(resources).where(held).values(owner="", until=0.0))
+            same = resources.c.revision == claim.revision
+            when = case((same, due), else_=func.coalesce(resources.c.due, 0.0))
+            connection.execute(update(resources).where(held).values(owner="", until=0.0, due=when))
 
         await self._written(releasing)
 
     async def heard(self, peer: str, position: int, store: str) -> bool:
         def hearing(connection: Connection) -> bool:
-            known = connection.execute(select(peers.c.store).where(peers.c.peer == peer).with_for_update()).scalar()
-            if known is None:
-                connection.execute(peers.insert().values(peer=peer, store=store))
-                return True
+            insert_missing(connection, peers, [{"peer": peer}])
+            known = connection.execute(select(peers.c.store).where(peers.c.peer == peer)).scalar_one()
             if known != store:
                 connection.execute(update(peers).where(peers.c.peer == peer).values(store=store))
                 if known:
@@ -224,10 +130,22 @@ class SqlLog:
     # Reading
 
     async def read(self, rid: str) -> Dossier | None:
-        return await self._read(lambda connection: _dossier(connection, rid))
+        return (await self.read_all([rid])).get(rid)
+
+    async def read_all(self, rids: Collection[str]) -> Mapping[str, Dossier]:
+        wanted = sorted(set(rids))
+
+        def reading(connection: Connection) -> dict[str, Dossier]:
+            found: dict[str, Dossier] = {}
+            for at in range(0, len(wanted), MOST_VALUES):
+                found |= _dossiers(connection, wanted[at : at + MOST_VALUES])
+            return found
+
+        return await self._read(reading) if wanted else {}
 
     async def find(self, values: Collection[str], service: str | None = None) -> Sequence[Named]:
-        wanted = sorted(set(values))
+        keys = {key(value): value for value in values}
+        wanted = sorted(keys)
 
         def finding(connection: Connection) -> list[Named]:
             found = []
@@ -237,8 +155,8 @@ class SqlLog:
                 query = query.where(names.c.value.in_(wanted[at : at + MOST_VALUES]))
                 query = query if service is None else query.where(resources.c.service == service)
                 found += [
-                    Named(value=value, site=site, summary=_summary(rid, document))
-                    for value, site, rid, document in connection.execute(query)
+                    Named(value=keys[found_key], site=site, summary=_summary(rid, document))
+                    for found_key, site, rid, document in connection.execute(query)
                 ]
             return found
 
@@ -247,7 +165,7 @@ class SqlLog:
     async def names(self, most: int) -> frozenset[str] | None:
         query = select(names.c.value).distinct().limit(most + 1)
         found = await self._read(lambda connection: frozenset(connection.execute(query).scalars()))
-        return found if len(found) <= most else None
+        return None if len(found) > most or any(map(is_hashed, found)) else found
 
     async def referring(self, rid: str) -> Sequence[Summary]:
         query = select(resources.c.rid, resources.c.document).join(refers, refers.c.rid == resources.c.rid)
@@ -334,25 +252,6 @@ class SqlLog:
         return await self._read(lambda connection: frozenset(connection.execute(query).scalars()))
 
 
-def _engine(url: str) -> Engine:
-    if not url.startswith("sqlite"):
-        return create_engine(url, pool_pre_ping=True, pool_size=READERS + 1, max_overflow=0)
-    engine = create_engine(url, connect_args={"timeout": 30})
-
-    @event.listens_for(engine, "connect")
-    def _configure(connection: Any, _: Any) -> None:
-        connection.isolation_level = None  # BEGIN is ours to say
-        for pragma in ("journal_mode=WAL", "synchronous=FULL", "busy_timeout=30000"):
-            connection.execute(f"PRAGMA {pragma}")
-
-    @event.listens_for(engine, "begin")
-    def _begin(connection: Connection) -> None:
-        reads = threading.current_thread().name.startswith("log_")
-        connection.exec_driver_sql("BEGIN" if reads else "BEGIN IMMEDIATE")
-
-    return engine
-
-
 def _named(connection: Connection, name: Callable[[], str], now: Callable[[], float]) -> tuple[str, float]:
     row = connection.execute(select(store.c.name, store.c.born)).first()
     if row is not None:
@@ -360,28 +259,6 @@ def _named(connection: Connection, name: Callable[[], str], now: Callable[[], fl
     made = (name(), now())
     connection.execute(store.insert().values(name=made[0], born=made[1]))
     return made
-
-
-def _settle(done: "Future[Any]", *, result: Any = None, error: BaseException | None = None) -> None:
-    if not done.set_running_or_notify_cancel():
-        return
-    if error:
-        done.set_exception(error)
-    else:
-        done.set_result(result)
-
-
-def _is_passing(error: DBAPIError) -> bool:
-    """Whether another try may help: a lock, a deadlock, a connection that was lost."""
-    code = getattr(error.orig, "sqlstate", None) or ""
-    return error.connection_invalidated or code in ("40001", "40P01") or code.startswith(("08", "57P"))
-
-
-def _failed(what: str, error: SQLAlchemyError) -> CheopsError:
-    reason = str(getattr(error, "orig", None) or error).strip().splitlines()[0]
-    full = "full" in reason or "No space" in reason
-    hint = "Make room on the disk." if full else "Look whether the database is there; it is tried again."
-    return StoreFailed(f"the operation log can't be {what}: {reason}", hint=hint)
 
 
 def _claim(connection: Connection, rid: str, owner: str, now: float, until: float) -> Claim | None:
@@ -395,18 +272,30 @@ def _this_operation(rid: str, dot: Dot) -> Any:
     return and_(operations.c.rid == rid, operations.c.author == dot.author, operations.c.n == dot.n)
 
 
-def _dossier(connection: Connection, rid: str) -> Dossier | None:
-    row = connection.execute(select(resources.c.document, resources.c.revision).where(resources.c.rid == rid)).first()
-    if row is None:
-        return None
-    known = select(operations.c.document).where(operations.c.rid == rid)
-    came = select(outcomes.c.document).where(outcomes.c.rid == rid)
-    return Dossier(
-        summary=_summary(rid, row[0]),
-        operations=tuple(_operation(text) for text in connection.execute(known).scalars()),
-        outcomes=tuple(_outcome(text) for text in connection.execute(came).scalars()),
-        revision=row[1],
-    )
+def _dossiers(connection: Connection, rids: Sequence[str]) -> dict[str, Dossier]:
+    c = resources.c
+    rows = connection.execute(select(c.rid, c.document, c.revision).where(c.rid.in_(rids))).all()
+    known: dict[str, list[Operation]] = {row.rid: [] for row in rows}
+    reported: dict[str, list[Outcome]] = {row.rid: [] for row in rows}
+    if not rows:
+        return {}
+    came: ColumnElement[int] = literal_column("rowid" if connection.dialect.name == "sqlite" else "came")
+    query = select(operations.c.rid, operations.c.document).where(operations.c.rid.in_(list(known))).order_by(came)
+    for rid, document in connection.execute(query):
+        known[rid].append(_operation(document))
+    for rid, document in connection.execute(
+        select(outcomes.c.rid, outcomes.c.document).where(outcomes.c.rid.in_(list(known)))
+    ):
+        reported[rid].append(_outcome(document))
+    return {
+        row.rid: Dossier(
+            summary=_summary(row.rid, row.document),
+            operations=tuple(known[row.rid]),
+            outcomes=tuple(reported[row.rid]),
+            revision=row.revision,
+        )
+        for row in rows
+    }
 
 
 def _items(connection: Connection, rows: Sequence[Any]) -> dict[tuple[str, str, int, str], Item]:

@@ -1,5 +1,6 @@
 """Brings a database to the schema that this version knows; one that a newer version has written is refused."""
 
+import threading
 from pathlib import Path
 
 from alembic import command
@@ -12,10 +13,16 @@ from cheops.errors import StoreTooNew
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 _LOCK = 0xC4E0  # of PostgreSQL's advisory locks: one agent migrates, the others wait
+_ONE_AT_A_TIME = threading.Lock()  # what Alembic gives to a migration is global to the process
 
 
 def migrate(connection: Connection, to: str = "head") -> None:
     """Raises StoreTooNew. Several agents may do it at once."""
+    with _ONE_AT_A_TIME:
+        _migrate(connection, to)
+
+
+def _migrate(connection: Connection, to: str) -> None:
     config = Config()
     config.set_main_option("script_location", str(MIGRATIONS))
     config.attributes["connection"] = connection

@@ -1,8 +1,10 @@
-"""What one write does to the tables, in an order in which no two writers wait for each other in a circle."""
+"""What one write does to the tables. Statements with many rows are sent as one."""
 
+import hashlib
 import json
 from collections import Counter
 from collections.abc import Sequence
+from functools import cache
 from typing import Any
 
 from sqlalchemy import Connection, Table, and_, bindparam, select, update
@@ -17,46 +19,75 @@ from cheops.stores.sql.tables import feeds, names, operations, outcomes, peers, 
 Row = dict[str, Any]
 
 
-def apply(connection: Connection, changes: Changes) -> None:
-    """All of it. Raises Taken."""
-    _check_fresh(connection, changes)
+def apply(connection: Connection, changes: Changes, *, again: bool) -> None:
+    """All of it. `again`: it may have been done before. Raises Taken, before it has changed anything."""
+    _check_fresh(connection, changes, again=again)
     items = [told.item for told in changes.told]
     ops = [item for item in items if isinstance(item, Operation)]
     rids = sorted({item.rid for item in items} | {s.rid for s in changes.summaries} | set(changes.due))
-    _insert(connection, resources, [_stub(rid) for rid in rids])
+    insert_missing(connection, resources, [_stub(rid) for rid in rids])
     if changes.summaries:
         rows = [_summary(summary) for summary in sorted(changes.summaries, key=lambda s: s.rid)]
         connection.execute(_RESTATE, rows)
-    grown = sorted({op.rid for op in ops} | set(changes.due))
+    grown = sorted(_add(connection, ops) | set(changes.due))
     if grown:
         connection.execute(_GROW, [{"of": rid} for rid in grown])
     if changes.due:
         connection.execute(_DUE, [{"of": rid, "at": changes.due[rid]} for rid in sorted(changes.due)])
-    _insert(connection, operations, [_operation(op) for op in ops])
     _upsert_outcomes(connection, [item for item in items if isinstance(item, Outcome)])
-    _insert(connection, names, _names(changes))
-    _insert(connection, refers, [row for summary in changes.summaries for row in _refers(summary)])
+    insert_missing(connection, names, _names(changes, rids))
+    insert_missing(connection, refers, [row for summary in changes.summaries for row in _refers(summary)])
     _feed(connection, changes.told)
     if changes.cursor:
         _move(connection, changes.cursor)
 
 
-def _insert(connection: Connection, table: Table, rows: Sequence[Row]) -> None:
+def insert_missing(connection: Connection, table: Table, rows: Sequence[Row]) -> None:
     """Inserts those that aren't there yet."""
     if rows:
-        connection.execute(_dialect(connection).insert(table).on_conflict_do_nothing(), rows)
+        connection.execute(_inserts_missing(connection.dialect.name, table), rows)
 
 
-def _dialect(connection: Connection) -> Any:
-    return postgresql if connection.dialect.name == "postgresql" else sqlite
+def _add(connection: Connection, ops: Sequence[Operation]) -> set[str]:
+    """The resources that have got an operation which wasn't there."""
+    if not ops:
+        return set()
+    return set(connection.execute(_adds(connection.dialect.name), [_operation(op) for op in ops]).scalars())
 
 
-def _check_fresh(connection: Connection, changes: Changes) -> None:
+def _insert(dialect: str, table: Table) -> Any:
+    return (postgresql if dialect == "postgresql" else sqlite).insert(table)
+
+
+@cache
+def _inserts_missing(dialect: str, table: Table) -> Any:
+    return _insert(dialect, table).on_conflict_do_nothing()
+
+
+@cache
+def _adds(dialect: str) -> Any:
+    return _inserts_missing(dialect, operations).returning(operations.c.rid)
+
+
+@cache
+def _reports(dialect: str) -> Any:
+    """An outcome takes the place of an older one."""
+    insert = _insert(dialect, outcomes)
+    new = insert.excluded
+    return insert.on_conflict_do_update(
+        index_elements=["rid", "author", "n", "site"],
+        set_={"version": new.version, "state": new.state, "at": new.at, "document": new.document},
+        where=new.version > outcomes.c.version,
+    )
+
+
+def _check_fresh(connection: Connection, changes: Changes, *, again: bool) -> None:
+    """What is there already is our own doing if it is the same, and we may have done it before."""
     for rid, dot in changes.fresh:
         same = and_(operations.c.rid == rid, operations.c.author == dot.author, operations.c.n == dot.n)
         document = connection.execute(select(operations.c.document).where(same)).scalar()
-        ours = next((t.item for t in changes.told if isinstance(t.item, Operation) and t.item.dot == dot), None)
-        if document is not None and (ours is None or json.loads(document) != json.loads(_json(ours))):
+        ours = {_json(told.item) for told in changes.told} if again else set()
+        if document is not None and document not in ours:
             raise Taken(f"{dot.author} has written operation {dot.n} of {rid} already")
 
 
@@ -66,6 +97,12 @@ _RESTATE = (
     .values(service=bindparam("of_service"), gone=bindparam("is_gone"), document=bindparam("text"))
 )
 _GROW = update(resources).where(resources.c.rid == bindparam("of")).values(revision=resources.c.revision + 1)
+_FED = (
+    update(peers)
+    .where(peers.c.peer == bindparam("of"))
+    .values(head=peers.c.head + bindparam("more"))
+    .returning(peers.c.head)
+)
 _DUE = update(resources).where(resources.c.rid == bindparam("of")).values(due=bindparam("at"))
 
 
@@ -123,14 +160,7 @@ def _upsert_outcomes(connection: Connection, items: Sequence[Outcome]) -> None:
         key = (item.rid, item.dot, item.site)
         if key not in newest or item.version > newest[key].version:
             newest[key] = item
-    insert = _dialect(connection).insert(outcomes)
-    new = insert.excluded
-    statement = insert.on_conflict_do_update(
-        index_elements=["rid", "author", "n", "site"],
-        set_={"version": new.version, "state": new.state, "at": new.at, "document": new.document},
-        where=new.version > outcomes.c.version,
-    )
-    connection.execute(statement, [_outcome(newest[key]) for key in sorted(newest)])
+    connection.execute(_reports(connection.dialect.name), [_outcome(newest[key]) for key in sorted(newest)])
 
 
 def _outcome(outcome: Outcome) -> Row:
@@ -146,12 +176,28 @@ def _outcome(outcome: Outcome) -> Row:
     }
 
 
-def _names(changes: Changes) -> list[Row]:
-    found = {(summary.rid, "", summary.rid) for summary in changes.summaries}
+LONGEST_NAME = 512  # characters; an index of PostgreSQL takes 2704 bytes
+_HASHED = "sha256:"
+
+
+def key(value: str) -> str:
+    """What stands for a name in the table: it may be longer than an index can hold, or be no text that it takes."""
+    if len(value) <= LONGEST_NAME and value.isprintable() and not value.startswith(_HASHED):
+        return value
+    return _HASHED + hashlib.sha256(value.encode(errors="surrogatepass")).hexdigest()
+
+
+def is_hashed(found: str) -> bool:
+    """Whether it stands for a name that can't be told from it."""
+    return found.startswith(_HASHED)
+
+
+def _names(changes: Changes, rids: Sequence[str]) -> list[Row]:
+    found = {(rid, "", rid) for rid in rids}
     found |= {(summary.chosen, "", summary.rid) for summary in changes.summaries if summary.chosen}
     outcomes_ = (told.item for told in changes.told if isinstance(told.item, Outcome))
     found |= {(outcome.local_id, outcome.site, outcome.rid) for outcome in outcomes_ if outcome.local_id}
-    return [{"value": value, "site": site, "rid": rid} for value, site, rid in sorted(found)]
+    return [{"value": key(value), "site": site, "rid": rid} for value, site, rid in sorted(found)]
 
 
 def _refers(summary: Summary) -> list[Row]:
@@ -164,11 +210,11 @@ def _feed(connection: Connection, told: Sequence[Told]) -> None:
     counts = Counter(peer for each in told for peer in each.peers)
     if not counts:
         return
-    _insert(connection, peers, [{"peer": peer} for peer in sorted(counts)])
+    insert_missing(connection, peers, [{"peer": peer} for peer in sorted(counts)])
     heads = {}
     for peer in sorted(counts):
-        grown = update(peers).where(peers.c.peer == peer).values(head=peers.c.head + counts[peer])
-        heads[peer] = connection.execute(grown.returning(peers.c.head)).scalar_one() - counts[peer]
+        head = connection.execute(_FED, {"of": peer, "more": counts[peer]}).scalar_one()
+        heads[peer] = head - counts[peer]
     rows = []
     for each in told:
         for peer in each.peers:
@@ -187,6 +233,6 @@ def _feed(connection: Connection, told: Sequence[Told]) -> None:
 
 
 def _move(connection: Connection, cursor: Cursor) -> None:
-    _insert(connection, peers, [{"peer": cursor.peer}])
+    insert_missing(connection, peers, [{"peer": cursor.peer}])
     moved = {"cursor_store": cursor.store, "cursor_position": cursor.position}
     connection.execute(update(peers).where(peers.c.peer == cursor.peer).values(**moved))
