@@ -313,7 +313,7 @@ def nothing_else(found: Found) -> Iterator[str]:
                 yield f"{name} has {path}, of which nothing is known: {there}"
         made = Counter(d.get("name") for d in site.box.documents.values() if d.get("name") != "put")
         for what, times in (*made.items(), *site.box.acted.items()):
-            if times > 1:
+            if times > 1 and what not in denied:
                 yield f"{name} has done {what} {times} times"
 
 
