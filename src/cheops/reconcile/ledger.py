@@ -232,7 +232,8 @@ class Ledger:
         """Takes in what a peer has told, and how far that was, in one step. Raises StoreFailed."""
         by_rid = _by_rid(items)
         rids = sorted(by_rid)
-        for service in {item.birth.service for item in items if isinstance(item, Operation) and item.birth}:
+        births = [item.birth.service for item in items if isinstance(item, Operation) and item.birth]
+        for service in dict.fromkeys(births):
             await self.manage(service)
         async with self._locked(rids):
             told: list[Told] = []
@@ -400,14 +401,14 @@ class Ledger:
             rid = self._remember(entry)[1].rid
             self._note_names(entry[0])
             self.changed(entry[1], [item for item in items.get(rid, ()) if isinstance(item, Outcome)])
-        for rid in {*(book.rid for _, book in entries), *changes.due}:
+        for rid in dict.fromkeys((*(book.rid for _, book in entries), *changes.due)):
             for event in self._waiting.get(rid, ()):
                 event.set()
         for rid, at in changes.due.items():
             if at is not None:
                 self.due(rid, at)
-        if peers := {peer for told in changes.told for peer in told.peers}:
-            self.fed(peers)
+        if peers := dict.fromkeys(peer for told in changes.told for peer in told.peers):
+            self.fed(list(peers))
 
     def _note_names(self, dossier: Dossier) -> None:
         if self._names is None:
