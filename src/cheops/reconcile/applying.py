@@ -86,11 +86,11 @@ class Applier:
         op = step.operation
         if op.kind is Kind.PLACE and not step.leaves:
             return Applied(outcome=self._now(before, state=State.DONE, run=self._run(book)))
-        if (
-            op.request is None and not step.leaves
-        ):  # the log was pruned before this site was told of it: what follows says it all anew
+        if op.request is None and not step.leaves:  # it was pruned before this site was told: what follows says it anew
             return Applied(outcome=self._now(before, state=State.DONE, run=self._run(book), code="overridden", why=""))
         recorded = self._recorded(book, step)
+        if before.attempts and op.site != self._here and not self._vouched(book, op):
+            callers = None  # its author may have given it up meanwhile
         try:
             headers = callers if callers is not None else await self._own(book, op, recorded)
             if callers is None:

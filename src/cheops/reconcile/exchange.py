@@ -33,6 +33,7 @@ from cheops.reconcile.wire import (
 from cheops.record.operation import Dot, Item, State
 
 log = structlog.get_logger("exchange")
+LONGEST_WAIT = 3600.0  # of a caller, who is then told what came of it
 LOST_SECONDS = 3600.0  # for so long a peer is told that it has lost its store
 BATCH = 500  # items
 ANSWER_SECONDS = 10.0
@@ -60,11 +61,12 @@ class _Partner:
 
 @dataclass(kw_only=True, slots=True)
 class _Lent:
-    """A caller's credentials, and the peers that are still to get them."""
+    """A caller's credentials, and the peers that are still to get them; `tried` are those that may have got them."""
 
     callers: Headers
     until: float
     to: set[str]
+    tried: set[str] = field(default_factory=set)
 
 
 class Exchange:
@@ -84,6 +86,11 @@ class Exchange:
     def lend(self, rid: str, dot: Dot, callers: Headers, to: Collection[str]) -> None:
         """Sends these credentials along with an operation, for as long as the caller may be waiting."""
         self._lent[rid, dot] = _Lent(callers=callers, until=self._ledger.now() + LEND_SECONDS, to=set(to))
+
+    def take_back(self, rid: str, dot: Dot) -> frozenset[str]:
+        """Lends nothing more for an operation; the peers that may have got something, and so may have executed it."""
+        lent = self._lent.pop((rid, dot), None)
+        return frozenset(lent.tried) if lent else frozenset()
 
     def tell(self, peers: Collection[str]) -> None:
         """There is something new in the feeds of these peers."""
@@ -161,7 +168,8 @@ class Exchange:
         answer = await self._transport.ask(LOG, site=peer, body=packed_push(push), seconds=ANSWER_SECONDS)
         heard = read_heard(answer)
         for each in lent:
-            self._lent[each.rid, each.dot].to.discard(peer)
+            if known := self._lent.get((each.rid, each.dot)):
+                known.to.discard(peer)
         if heard.store != partner.store:
             await self._heard(peer, heard.position, heard.store)
             partner.store, partner.noted = heard.store, heard.position
@@ -178,12 +186,15 @@ class Exchange:
 
     def _lent_to(self, peer: str) -> list[Lent]:
         now = self._ledger.now()
-        for key in [key for key, lent in self._lent.items() if lent.until <= now or not lent.to]:
+        for key in [key for key, lent in self._lent.items() if lent.until + LONGEST_WAIT <= now]:
             del self._lent[key]
+        for lent in self._lent.values():
+            if peer in lent.to and lent.until > now:
+                lent.tried.add(peer)
         return [
             Lent(rid=rid, dot=dot, headers=tuple((a.decode("latin1"), b.decode("latin1")) for a, b in lent.callers))
             for (rid, dot), lent in self._lent.items()
-            if peer in lent.to
+            if peer in lent.to and lent.until > now
         ]
 
     # Hearing

@@ -383,8 +383,12 @@ class Writer:
         """Only what isn't being executed just now can be withdrawn; what can't be will be done."""
         try:
             async with self._engine.in_its_place(op.rid, WITHDRAW_SECONDS):
+                told = self._exchange.take_back(op.rid, op.dot)
                 book = await self._ledger.book(op.rid)
                 assert book, "it was written"
+                outcomes = _outcomes(book, op)
+                if any(outcomes[site].version == 0 for site in told & outcomes.keys()):
+                    return _with(_accepted(op.rid), op.rid, outcomes)  # who wasn't heard may have executed it
                 return self._come_of(book, op, own) or await self._failed(book, op, own)
         except (Busy, StoreFailed):
             return _with(_accepted(op.rid), op.rid, {})
