@@ -33,6 +33,7 @@ from cheops.reconcile.ledger import Draft, Ledger
 from cheops.record.operation import WITHDRAWN, Birth, Body, Kind, Operation, Outcome, Recorded, State
 
 RESOURCE = b"cheops-resource"
+EXECUTED = b"cheops-executed"  # what it says of one holder isn't said of all
 PREFER = b"prefer"
 FORCE = b"cheops-force"
 WAIT_SECONDS = 10.0
@@ -488,7 +489,7 @@ def _with(reply: Reply, rid: str, outcomes: Mapping[str, Outcome]) -> Reply:
     if outcomes:
         words = ", ".join(f"{site}={_word(outcome)}" for site, outcome in outcomes.items())
         added = (*added, (OUTCOME, words.encode()))
-    kept = tuple(pair for pair in reply.headers if pair[0] not in (RESOURCE, OUTCOME))
+    kept = tuple(pair for pair in reply.headers if pair[0] not in (RESOURCE, OUTCOME, EXECUTED))
     return replace(reply, headers=(*kept, *added))
 
 
