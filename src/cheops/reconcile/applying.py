@@ -89,8 +89,8 @@ class Applier:
         if op.request is None and not step.leaves:  # it was pruned before this site was told: what follows says it anew
             return Applied(outcome=self._now(before, state=State.DONE, run=self._run(book), code="overridden", why=""))
         recorded = self._recorded(book, step)
-        if before.attempts and op.site != self._here and not self._vouched(book, op):
-            callers = None  # its author may have given it up meanwhile
+        if before.version and op.site != self._here and not self._vouched(book, op):
+            callers = None  # its author has heard that it wasn't executed, and may have given it up meanwhile
         try:
             headers = callers if callers is not None else await self._own(book, op, recorded)
             if callers is None:

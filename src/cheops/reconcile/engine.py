@@ -20,7 +20,7 @@ from cheops.reconcile.backoff import pause, soonest
 from cheops.reconcile.book import Book
 from cheops.reconcile.ledger import Ledger
 from cheops.reconcile.steps import Step, Steps, steps
-from cheops.record.operation import Dot, Kind, Operation, Outcome, State
+from cheops.record.operation import WITHDRAWN, Dot, Kind, Operation, Outcome, State
 
 log = structlog.get_logger("engine")
 AT_ONCE = 64  # resources
@@ -235,6 +235,7 @@ class Engine:
                 await self._say_blocked(book, plan.blocked)
                 due = await self._applier.look_after(book, self._callers_of(book.rid))
                 await self._tidy(book)
+                await self._give_up(book)
                 if due is None and rid in self._again:
                     continue
                 self._tell_all(book)
@@ -242,6 +243,23 @@ class Engine:
             if due is not None:
                 self._tell_all(book)
                 return due
+
+    async def _give_up(self, book: Book) -> None:
+        """What was requested here and every holder has refused, or leaves alone since nobody has accepted it, is
+        withdrawn: else it would wait for ever.
+        """
+        now, given_up = self._ledger.now(), []
+        for op in book.log.standing:
+            outcomes = [book.outcome(op.dot, site) for site in book.holders]
+            own = book.outcome(op.dot, self._ledger.here)
+            waits = [o for o in outcomes if o and o.state is State.PENDING and o.code == "waits-for-acceptance"]
+            refused = [o for o in outcomes if o and o.state is State.REFUSED]
+            if own and waits and op.site == self._ledger.here and len(waits) + len(refused) == len(outcomes):
+                why, version = "nobody has accepted it", version_after(own, now)
+                dropped = replace(own, state=State.DROPPED, code=WITHDRAWN, why=why, version=version, at=now)
+                given_up.append(dropped)
+        if given_up:
+            await self._ledger.report(*given_up)
 
     async def _say_blocked(self, book: Book, why: str) -> None:
         """What can't be done until something else happens says so."""
