@@ -139,7 +139,11 @@ def test_a_clock_that_is_an_hour_off_does_no_harm(lab: Lab, monkeypatch: pytest.
     wait_for(lambda: (found(lab, "Site1")["Site2"]["clock_offset"] or 0) > 3500, "the offset is seen", 20)
     assert 3590 < found(lab, "Site1")["Site2"]["clock_offset"] < 3610
     assert -3610 < found(lab, "Site2")["Site1"]["clock_offset"] < -3590
-    assert set(states(lab, "Site1").values()) == set(states(lab, "Site2").values()) == {"up"}
+
+    def all_up() -> bool:
+        return set(states(lab, "Site1").values()) == set(states(lab, "Site2").values()) == {"up"}
+
+    wait_for(all_up, "all are up all the same", 20)
     lab.kill("Site2", "agent")
     lab.restart("Site2", "agent")
     wait_for(lambda: abs(found(lab, "Site1")["Site2"]["clock_offset"]) < 10, "and that it is right again")
