@@ -130,8 +130,12 @@ class Applier:
         return headers
 
     def _vouched(self, book: Book, op: Operation) -> bool:
-        """Whether a service has accepted this operation, or once accepted what is now executed again here."""
-        return bool(self._done(book, op))
+        """Whether a service has accepted this operation, or once accepted what is now executed again here. Where it was
+        requested there may have been nothing to do; that counts if nobody's credentials are asked for.
+        """
+        own = book.outcome(op.dot, op.site)
+        needless = own is not None and own.state is State.SKIPPED and not (op.request and op.request.secret)
+        return needless or bool(self._done(book, op))
 
     def _done(self, book: Book, op: Operation) -> list[Outcome]:
         outcomes = [o for dot in (op.dot, op.again) if dot for o in book.outcomes.get(dot, {}).values()]

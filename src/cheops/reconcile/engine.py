@@ -245,15 +245,15 @@ class Engine:
                 return due
 
     async def _give_up(self, book: Book) -> None:
-        """What was requested here and every holder has refused, or leaves alone since nobody has accepted it, is
-        withdrawn: else it would wait for ever.
+        """What was requested here and every holder has refused, has nothing to do for, or leaves alone since nobody has
+        accepted it, is withdrawn: else it would wait for ever.
         """
         now, given_up = self._ledger.now(), []
         for op in book.log.standing:
             outcomes = [book.outcome(op.dot, site) for site in book.holders]
             own = book.outcome(op.dot, self._ledger.here)
             waits = [o for o in outcomes if o and o.state is State.PENDING and o.code == "waits-for-acceptance"]
-            refused = [o for o in outcomes if o and o.state is State.REFUSED]
+            refused = [o for o in outcomes if o and o.state in (State.REFUSED, State.SKIPPED)]
             if own and waits and op.site == self._ledger.here and len(waits) + len(refused) == len(outcomes):
                 why, version = "nobody has accepted it", version_after(own, now)
                 dropped = replace(own, state=State.DROPPED, code=WITHDRAWN, why=why, version=version, at=now)
