@@ -42,6 +42,8 @@ IN_MEMORY = 1 << 20  # bytes of a reply; a longer one goes through a file
 EXCERPT = 64 << 10  # bytes of a reply that are kept with its outcome
 FOLLOW_SECONDS = 3600.0
 UNDER_WAY_SECONDS = 1.0
+UNHEARD = "unheard"
+"""The code of what may have been executed, and is the same if it is done again."""
 UNDER_WAY = "under-way"
 """The code of what a service has accepted and is still at; `why` is where that is asked."""
 MOST_PAGES = 100
@@ -92,7 +94,10 @@ class Applier:
         if before.version and op.site != self._here and not self._vouched(book, op):
             callers = None  # its author has heard that it wasn't executed, and may have given it up meanwhile
         try:
-            headers = callers if callers is not None else await self._own(book, op, recorded)
+            if before.code == UNHEARD and not recorded.secret:
+                headers: Headers = ()  # it may have been executed here: doing it again makes that certain
+            else:
+                headers = callers if callers is not None else await self._own(book, op, recorded)
             if callers is None:
                 recorded = await self._for_caller(book, op, recorded)
             request = await self._request(book, op, recorded, headers or ())
@@ -475,9 +480,11 @@ class Applier:
             case Verdict.UNCLEAR:
                 return self._now(before, state=State.BEGUN, code="unclear", why=why)
             case _:
-                return self._later(before, "unheard" if answer.executed == "unknown" else "unable", why)
+                return self._later(before, UNHEARD if answer.executed == "unknown" else "unable", why)
 
     def _later(self, before: Outcome, code: str, why: str) -> Outcome:
+        """What may have been executed once isn't known not to have been by a later failure."""
+        code = UNHEARD if before.code == UNHEARD and code in ("unable", "waits-for-acceptance") else code
         return self._now(before, state=State.PENDING, code=code, why=why)
 
     def _now(self, before: Outcome, **changed: Any) -> Outcome:

@@ -24,7 +24,7 @@ from cheops.execute import OUTCOME
 from cheops.model import Headers, PeerState, Reply, Request
 from cheops.ports import Blobs, Peers, Transport
 from cheops.reconcile.adopting import Adopter
-from cheops.reconcile.applying import Applied, version_after
+from cheops.reconcile.applying import UNHEARD, Applied, version_after
 from cheops.reconcile.book import Book
 from cheops.reconcile.dependencies import Dependencies, Lack
 from cheops.reconcile.engine import Engine
@@ -43,7 +43,7 @@ LONGEST_WAIT = 3600.0
 WITHDRAW_SECONDS = 5.0
 _CONDITIONS = frozenset({b"if-match", b"if-none-match", b"if-unmodified-since", b"if-modified-since"})
 _STILL_AT_IT = frozenset({"waits-for-body"})
-_MAY_STILL = _STILL_AT_IT | {"unheard"}
+_MAY_STILL = _STILL_AT_IT | {UNHEARD}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
