@@ -49,7 +49,7 @@ def parallel(bed: Bed) -> dict[str, int]:
 def _upload(bed: Bed, site: str, image: str) -> None:
     """An image under an id of our own choosing."""
     api, address = bed.admin(site), bed.address(site, "image")
-    api(address, "POST", "/v2/images", {"id": image, "name": "twin", "disk_format": "raw", "container_format": "bare"})
+    api(address, "POST", "/v2/images", {"id": image, "name": "mixed", "disk_format": "raw", "container_format": "bare"})
     connection = http.client.HTTPConnection(address, timeout=60)
     headers = {"X-Auth-Token": api.token, "Content-Type": "application/octet-stream"}
     connection.request("PUT", f"/v2/images/{image}/file", body=bed.image(site).read_bytes(), headers=headers)
