@@ -7,7 +7,6 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
-from pathlib import Path
 from typing import Any, TypeVar
 
 from sqlalchemy import ColumnElement, Connection, and_, case, delete, func, literal_column, or_, select, tuple_, update
@@ -24,10 +23,6 @@ from cheops.stores.sql.writing import apply, insert_missing, is_hashed, key
 
 T = TypeVar("T")
 MOST_VALUES = 500  # in one statement
-
-
-def sqlite_url(path: Path) -> str:
-    return f"sqlite:///{path}"
 
 
 @asynccontextmanager
