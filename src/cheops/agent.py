@@ -65,6 +65,7 @@ class Agent:
         self._changing = asyncio.Lock()
         self._complaint = ""
         self._needs_restart = ""
+        self._started = False
         self._validity: Validity | None = None
 
     async def run(self) -> None:
@@ -115,6 +116,7 @@ class Agent:
             await self._envoy.start()
             await self._replicating.watch_services(self._manage)
             await self._look_at_certificate()
+            self._started = True
             gc.collect()
             gc.freeze()  # what lives as long as the agent needn't be looked at again: that takes 20 ms each time
             log.info("ready", site=self._site.name, admin=str(self._site.settings.admin.listen))
@@ -190,6 +192,8 @@ class Agent:
 
     async def _reasons(self) -> list[str]:
         """Why the site isn't ready; nothing if it is."""
+        if not self._started:  # an Envoy that was adopted may still go by the settings of before
+            return ["the agent is starting: its settings aren't in force yet"]
         answer = await self._envoy.ask("/ready")
         return [] if answer.startswith("LIVE") else [f"Envoy isn't ready: {answer.strip() or 'it does not answer'}"]
 
