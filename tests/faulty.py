@@ -7,7 +7,7 @@ asked before goes on there. What is broken on purpose is here too: a test of fau
 import asyncio
 import re
 from collections import Counter
-from collections.abc import AsyncGenerator, Callable, Coroutine, Sequence
+from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from random import Random
@@ -70,11 +70,12 @@ class Disk(LogInMemory):
         self._random = random
         self.seen: dict[tuple[str, Dot], Operation] = {}
 
-    async def write(self, changes: Changes) -> None:
+    async def write(self, changes: Changes) -> Mapping[str, int]:
         await asyncio.sleep(self._random.random() * 0.004)
-        await super().write(changes)
+        heads = await super().write(changes)
         self._see(changes)
         await asyncio.sleep(self._random.random() * 0.004)
+        return heads
 
     def _see(self, changes: Changes) -> None:
         """Keeps in `seen` the operations that were ever written, with their requests; logs are pruned."""
@@ -93,11 +94,11 @@ class LyingDisk(Disk):
         super().__init__(store, born, random)
         self._flushed, self._flushed_at = self._state(), 0.0
 
-    async def write(self, changes: Changes) -> None:
+    async def write(self, changes: Changes) -> Mapping[str, int]:
         now = asyncio.get_running_loop().time()
         if now - self._flushed_at >= FLUSH_SECONDS:
             self._flushed, self._flushed_at = self._state(), now
-        await super().write(changes)
+        return await super().write(changes)
 
     def _state(self) -> tuple[Any, ...]:
         resources = {

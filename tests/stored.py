@@ -1,7 +1,7 @@
 """Words for tests of the operation log: items, how they are written, and how a store is opened."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from cheops.ports import Changes, LogStore, Told
@@ -32,10 +32,10 @@ def summary(rid: str = "r1", **fields: Any) -> Summary:
     return Summary(rid=rid, **fields)
 
 
-async def put(log: LogStore, *items: Item, peers: tuple[str, ...] = (), **changes: Any) -> None:
+async def put(log: LogStore, *items: Item, peers: tuple[str, ...] = (), **changes: Any) -> Mapping[str, int]:
     rids = dict.fromkeys(item.rid for item in items)
     known = {"summaries": tuple(summary(rid) for rid in rids)} | changes
-    await log.write(Changes(told=tuple(Told(item=item, peers=peers) for item in items), **known))
+    return await log.write(Changes(told=tuple(Told(item=item, peers=peers) for item in items), **known))
 
 
 def run(opens: Opens, work: Callable[[LogStore], Any]) -> Any:

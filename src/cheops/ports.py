@@ -146,10 +146,12 @@ class LogStore(Protocol):
     born: float
     """When it was made, in seconds since 1970."""
 
-    async def write(self, changes: Changes) -> None:
-        """All of it or nothing. An operation that is there already is left as it is; an outcome takes the place of one
-        with a lower version (of the same site and operation); summaries take the place of those before. Whatever names
-        a resource (rid, chosen id, local ids of outcomes) can be found from then on, and so can who refers to it.
+    async def write(self, changes: Changes) -> Mapping[str, int]:
+        """All of it or nothing; gives where the feeds of the peers that are told something end then.
+
+        An operation that is there already is left as it is; an outcome takes the place of one with a lower version (of
+        the same site and operation); summaries take the place of those before. Whatever names a resource (rid, chosen
+        id, local ids of outcomes) can be found from then on, and so can who refers to it.
         Items go to their peers' feeds in this order, also if they were there before.
 
         A resource's revision counts up with each write that has an operation of it which wasn't there, or `due`.

@@ -78,6 +78,7 @@ class Engine:
     def lend(self, rid: str, dot: Dot, callers: Headers | None) -> "asyncio.Future[Applied]":
         """Lends an operation the credentials of who requested it, and gives what comes of its first execution here."""
         applied: asyncio.Future[Applied] = asyncio.get_running_loop().create_future()
+        self._lent.pop((rid, dot), None)  # so that they stand in the order of their ends
         self._lent[rid, dot] = _Lent(callers=callers, until=self._ledger.now() + LEND_SECONDS, applied=applied)
         return applied
 
@@ -195,9 +196,8 @@ class Engine:
                 await self._more.wait()
 
     def _forget(self, now: float) -> None:
-        if len(self._lent) > 0:
-            for key in [key for key, lent in self._lent.items() if lent.until <= now]:
-                del self._lent[key]
+        while self._lent and (first := next(iter(self._lent.items())))[1].until <= now:
+            del self._lent[first[0]]
 
     # One resource
 

@@ -6,7 +6,7 @@ moves what is kept for a peer, so nothing is forgotten that it hasn't written do
 """
 
 import asyncio
-from collections.abc import Callable, Collection, Coroutine
+from collections.abc import Callable, Collection, Coroutine, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,6 +17,7 @@ from cheops.model import Headers, PeerState
 from cheops.ports import LOG, Cursor, Peers, Transport
 from cheops.reconcile.backoff import pause
 from cheops.reconcile.engine import LEND_SECONDS, Engine
+from cheops.reconcile.fresh import Fed, Fresh
 from cheops.reconcile.ledger import Ledger
 from cheops.reconcile.wire import (
     Heard,
@@ -34,6 +35,7 @@ from cheops.record.operation import Dot, Item, State
 
 log = structlog.get_logger("exchange")
 LONGEST_WAIT = 3600.0  # of a caller, who is then told what came of it
+LATER_SECONDS = 0.3  # what nobody waits for
 LOST_SECONDS = 3600.0  # for so long a peer is told that it has lost its store
 BATCH = 500  # items
 ANSWER_SECONDS = 10.0
@@ -49,6 +51,8 @@ class _Partner:
     """
 
     more: asyncio.Event = field(default_factory=asyncio.Event)
+    fresh: Fresh = field(default_factory=Fresh)
+    later: asyncio.TimerHandle | None = None
     sent: int | None = None
     store: str = ""
     heard: int = 0
@@ -61,11 +65,14 @@ class _Partner:
 
 @dataclass(kw_only=True, slots=True)
 class _Lent:
-    """A caller's credentials, and the peers that are still to get them; `tried` are those that may have got them."""
+    """A caller's credentials, and the peers that are still to get them; `tried` are those that may have got them, as
+    long as the caller is `waiting`.
+    """
 
     callers: Headers
     until: float
     to: set[str]
+    waiting: bool
     tried: set[str] = field(default_factory=set)
 
 
@@ -78,27 +85,57 @@ class Exchange:
         self._ledger, self._engine, self._transport, self._peers, self._drawn = ledger, engine, transport, peers, drawn
         self._partners: dict[str, _Partner] = {}
         self._lent: dict[tuple[str, Dot], _Lent] = {}
+        self._to_lend: dict[str, dict[tuple[str, Dot], None]] = {}
         self._seen: dict[str, PeerState] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._stopping = False
-        ledger.fed = self.tell
+        ledger.fed = self._fed
 
-    def lend(self, rid: str, dot: Dot, callers: Headers, to: Collection[str]) -> None:
-        """Sends these credentials along with an operation, for as long as the caller may be waiting."""
-        self._lent[rid, dot] = _Lent(callers=callers, until=self._ledger.now() + LEND_SECONDS, to=set(to))
+    def lend(self, rid: str, dot: Dot, callers: Headers, to: Collection[str], *, waiting: bool = False) -> None:
+        """Sends these credentials along with an operation for a while; `waiting`: what was tried is kept until the
+        caller has his answer.
+        """
+        self._expire()
+        self._lent.pop((rid, dot), None)
+        until = self._ledger.now() + LEND_SECONDS
+        self._lent[rid, dot] = _Lent(callers=callers, until=until, to=set(to), waiting=waiting)
+        for peer in to:
+            self._to_lend.setdefault(peer, {})[rid, dot] = None
 
     def take_back(self, rid: str, dot: Dot) -> frozenset[str]:
         """Lends nothing more for an operation; the peers that may have got something, and so may have executed it."""
         lent = self._lent.pop((rid, dot), None)
         return frozenset(lent.tried) if lent else frozenset()
 
+    def answered(self, rid: str, dot: Dot) -> None:
+        """The caller waits no longer."""
+        if lent := self._lent.get((rid, dot)):
+            lent.waiting = False
+
     def tell(self, peers: Collection[str]) -> None:
-        """There is something new in the feeds of these peers."""
+        """There may be something new in the feeds of these peers."""
         for peer in peers:
+            self._partner(peer).fresh.lose()
+            self._wake(peer)
+
+    def _fed(self, fed: Fed) -> None:
+        """There is something new in the feeds of these peers. What nobody waits for may come along with other news."""
+        for peer, news in fed.items():
             partner = self._partner(peer)
-            partner.more.set()
-            if partner.teller is None and not self._stopping:
-                partner.teller = self._task(self._tell(peer, partner))
+            partner.fresh.add(news)
+            if news.awaited:
+                self._wake(peer)
+            elif partner.later is None:
+                partner.later = asyncio.get_running_loop().call_later(LATER_SECONDS, self._wake, peer)
+
+    def _wake(self, peer: str) -> None:
+        partner = self._partner(peer)
+        if partner.later:
+            partner.later.cancel()
+            partner.later = None
+        partner.more.set()
+        if partner.teller is None and not self._stopping:
+            partner.teller = self._task(self._tell(peer, partner))
 
     def _partner(self, peer: str) -> _Partner:
         return self._partners.setdefault(peer, _Partner())
@@ -127,6 +164,7 @@ class Exchange:
             except CheopsError as error:
                 log.error("a peer can't be told", peer=peer, detail=error.detail)
             partner.failures += 1
+            partner.fresh.lose()
             partner.more.set()
             await self._until_up(peer, pause(partner.failures, self._drawn()))
 
@@ -149,11 +187,20 @@ class Exchange:
             head = (await self._ledger.store.heads([peer])).get(peer, 0)
             await self._push(peer, partner, head, head, ())
             partner.sent, partner.failures = head, 0
-        while (fed := await self._ledger.store.feed(peer, partner.sent, BATCH)).items:
-            position = fed.items[-1][0]
-            items = tuple(item for _, item in fed.items)
-            await self._push(peer, partner, fed.items[0][0] - 1, position, items)
+        while found := partner.fresh.after(partner.sent) or await self._read(peer, partner):
+            position = found[-1][0]
+            await self._push(peer, partner, found[0][0] - 1, position, tuple(item for _, item in found))
             partner.sent = position
+
+    async def _read(self, peer: str, partner: _Partner) -> Sequence[tuple[int, Item]]:
+        """What the store has for a peer, unless all of that was seen to be written."""
+        if not partner.fresh.lost:
+            return ()
+        partner.fresh.begin()
+        fed = await self._ledger.store.feed(peer, partner.sent or 0, BATCH)
+        if fed.more:
+            partner.fresh.lose()
+        return fed.items
 
     async def _push(self, peer: str, partner: _Partner, previous: int, position: int, items: tuple[Item, ...]) -> None:
         lent = self._lent_to(peer)
@@ -185,17 +232,27 @@ class Exchange:
         return self._ledger.now() < partner.lost_until
 
     def _lent_to(self, peer: str) -> list[Lent]:
+        self._expire()
+        now, lends = self._ledger.now(), []
+        for rid, dot in list(self._to_lend.get(peer, ())):
+            lent = self._lent.get((rid, dot))
+            if lent is None or peer not in lent.to or lent.until <= now:
+                del self._to_lend[peer][rid, dot]
+                continue
+            lent.tried.add(peer)
+            headers = tuple((a.decode("latin1"), b.decode("latin1")) for a, b in lent.callers)
+            lends.append(Lent(rid=rid, dot=dot, headers=headers))
+        return lends
+
+    def _expire(self) -> None:
+        """Forgets what was lent, the oldest first. The one whose caller still waits is looked at again later."""
         now = self._ledger.now()
-        for key in [key for key, lent in self._lent.items() if lent.until + LONGEST_WAIT <= now]:
+        while self._lent and (first := next(iter(self._lent.items())))[1].until <= now:
+            key, lent = first
             del self._lent[key]
-        for lent in self._lent.values():
-            if peer in lent.to and lent.until > now:
-                lent.tried.add(peer)
-        return [
-            Lent(rid=rid, dot=dot, headers=tuple((a.decode("latin1"), b.decode("latin1")) for a, b in lent.callers))
-            for (rid, dot), lent in self._lent.items()
-            if peer in lent.to and lent.until > now
-        ]
+            if lent.waiting and lent.until + LONGEST_WAIT > now:
+                self._lent[key] = lent
+                break
 
     # Hearing
 

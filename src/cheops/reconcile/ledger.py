@@ -15,6 +15,7 @@ import structlog
 from cheops.errors import StoreFailed, Taken
 from cheops.ports import Changes, Cursor, Dossier, LogStore, Told
 from cheops.reconcile.book import Book, book_of, given_up, newer, news, summary_of, unreported
+from cheops.reconcile.fresh import Fed, news_for
 from cheops.record.operation import Dot, Item, Kind, Operation, Outcome, State, Vector
 from cheops.record.pruning import prunable
 from cheops.record.resource import Named, Summary
@@ -54,7 +55,7 @@ class Ledger:
     def __init__(self, store: LogStore, here: str, now: Callable[[], float], *, shared: bool = False) -> None:
         self.store, self.here, self.now = store, here, now
         self.author = f"{here}.{store.store}"
-        self.fed: Callable[[Collection[str]], None] = lambda _: None
+        self.fed: Callable[[Fed], None] = lambda _: None
         self.due: Callable[[str, float], None] = lambda rid, at: None
         self.manage: Callable[[str], Awaitable[None]] = _nothing
         """Sees to it that writes of a service come to this agent; nothing is executed for it before."""
@@ -109,8 +110,12 @@ class Ledger:
         if not self.shared and (entry := self._entries.get(rid)):
             self._entries.move_to_end(rid)
             return entry
-        dossier = await self.store.read(rid)
+        dossier = await self.store.read(rid) if self._may_know(rid) else None
         return self._remember((dossier, book_of(dossier))) if dossier else None
+
+    def _may_know(self, rid: str) -> bool:
+        """Whether the store may have something of a resource: a rid is one of the names."""
+        return self._names is None or rid in self._names
 
     async def cursor(self, peer: str) -> Cursor | None:
         """How far the feed of a peer has been read."""
@@ -121,7 +126,7 @@ class Ledger:
     async def _known(self, rids: Collection[str]) -> dict[str, Entry]:
         """What is known of these, without those of which nothing is."""
         known = {} if self.shared else {rid: entry for rid in rids if (entry := self._entries.get(rid))}
-        found = await self.store.read_all([rid for rid in rids if rid not in known])
+        found = await self.store.read_all([rid for rid in rids if rid not in known and self._may_know(rid)])
         return known | {rid: self._remember((dossier, book_of(dossier))) for rid, dossier in found.items()}
 
     def _remember(self, entry: Entry) -> Entry:
@@ -385,7 +390,7 @@ class Ledger:
 
     async def _write(self, changes: Changes, entries: Collection[Entry] = ()) -> None:
         try:
-            await self.store.write(changes)
+            ends = await self.store.write(changes)
         except BaseException as error:
             if isinstance(error, StoreFailed):
                 self.failed()
@@ -407,8 +412,8 @@ class Ledger:
         for rid, at in changes.due.items():
             if at is not None:
                 self.due(rid, at)
-        if peers := dict.fromkeys(peer for told in changes.told for peer in told.peers):
-            self.fed(list(peers))
+        if ends:
+            self.fed({peer: news_for(peer, changes.told, end) for peer, end in ends.items()})
 
     def _note_names(self, dossier: Dossier) -> None:
         if self._names is None:

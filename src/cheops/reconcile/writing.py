@@ -134,16 +134,20 @@ class Writer:
             holders = book.holders if book and book.holders and not book.log.gone else written.placement
             if self._here in holders:
                 applied.append(self._engine.lend(op.rid, op.dot, (*callers, *conditions)))
-            self._exchange.lend(op.rid, op.dot, callers, [site for site in holders if site != self._here])
+            others = [site for site in holders if site != self._here]
+            self._exchange.lend(op.rid, op.dot, callers, others, waiting=not wish.asynchronous)
             return op
 
         book, op = await self._ledger.append(written.rid, make, tell=not conditions)
         if wish.asynchronous:
             return _accepted(written.rid)
         own = applied[-1] if applied else None
-        if conditions and own and not await self._here_first(op, own, wish):
-            return await self._failed(book, op, own)
-        return await self._answer(op, own, wish)
+        try:
+            if conditions and own and not await self._here_first(op, own, wish):
+                return await self._failed(book, op, own)
+            return await self._answer(op, own, wish)
+        finally:
+            self._exchange.answered(op.rid, op.dot)
 
     async def _lacking(
         self, request: Request, concern: Concern, body: Body | None, placement: Sequence[str]

@@ -43,7 +43,7 @@ class LogInMemory:
         self._cursors: dict[str, Cursor] = {}
         self._released: set[tuple[str, Dot]] = set()
 
-    async def write(self, changes: Changes) -> None:
+    async def write(self, changes: Changes) -> Mapping[str, int]:
         """Raises StoreFailed while the disk is full, and Taken."""
         if self.full:
             raise StoreFailed("the disk is full", hint="Make room.")
@@ -70,6 +70,7 @@ class LogInMemory:
             self._resource(rid).revision += 1
         if changes.cursor:
             self._cursors[changes.cursor.peer] = changes.cursor
+        return {peer: self._feeds[peer].head for told in changes.told for peer in told.peers}
 
     def _resource(self, rid: str) -> _Resource:
         nothing = Summary(rid=rid, service="", type="", collection="")

@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -115,11 +115,11 @@ def test_an_agent_that_stands_still_lets_the_others_go_on(database: str) -> None
     goes_on = threading.Event()
     tries: list[bool] = []
 
-    def stop(connection: Connection, again: bool) -> None:
+    def stop(connection: Connection, _: Sequence[Any], again: bool) -> Sequence[Any]:
         tries.append(again)
         if not again:
             assert goes_on.wait(60)
-        apply(connection, Changes(told=(Told(item=op(1)),)), again=again)
+        return apply(connection, [Changes(told=(Told(item=op(1)),))], again)
 
     async def work() -> None:
         soon = f"{database}%20-cidle_in_transaction_session_timeout%3D300"
@@ -144,16 +144,16 @@ def test_a_commit_whose_answer_was_lost(database: str, there: Operation, ends: t
     engine = create_engine(database)
     changes = Changes(told=(Told(item=op(1)),), fresh=frozenset({("r1", op(1).dot)}))
 
-    def write(connection: Connection, again: bool) -> None:
+    def write(connection: Connection, _: Sequence[Any], again: bool) -> Sequence[Any]:
         if not again:
             with engine.begin() as committed:
-                apply(committed, Changes(told=(Told(item=there),)), again=False)
+                apply(committed, [Changes(told=(Told(item=there),))], False)
             connection.execute(text("select pg_terminate_backend(pg_backend_pid())"))
-        apply(connection, changes, again=again)
+        return apply(connection, [changes], again)
 
     async def work(log: Any) -> None:
         (end,) = await asyncio.gather(log._database.written(write), return_exceptions=True)
-        assert type(end) is (ends or type(None))
+        assert type(end) is (ends or dict)
         dossier = await log.read("r1")
         assert dossier
         assert dossier.operations == (there,)
@@ -194,7 +194,7 @@ def test_an_older_schema_is_brought_up(url: str) -> None:
         connection.execute(text(f"insert into store (name, born) values ('{NAME}', {BORN})"))
     engine.dispose()
     assert run(opening(url), lambda log: log.read("r1")) is None
-    assert run(opening(url), lambda log: put(log, op(1))) is None
+    assert run(opening(url), lambda log: put(log, op(1))) == {}
 
 
 def test_a_full_disk_is_told_and_then_it_goes_on(tmp_path: Path) -> None:

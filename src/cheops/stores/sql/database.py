@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from itertools import groupby
 from queue import Empty, SimpleQueue
 from typing import Any, TypeVar
 
@@ -26,17 +27,19 @@ STALLED_MS = (
     10_000  # an agent that is stopped, or whose machine is gone, keeps the others of its site waiting no longer
 )
 ONE_WRITER = 0xC4E2  # of PostgreSQL's advisory locks
-Write = Callable[[Connection, bool], Any]
-"""What is done in a transaction. The second argument says that it may have been done before: a commit was sent, and the
-connection was lost before the answer came.
+Write = Callable[[Connection, Sequence[Any], bool], Sequence[Any]]
+"""What is done in a transaction with some things that came one after the other: gives a result for each, or the Taken
+that refuses it. The last argument says that it may have been done before: a commit was sent, and the connection was
+lost before the answer came.
 """
 
 
 @dataclass(slots=True)
 class _Work:
-    """Something to be done in a transaction, and who waits for it."""
+    """Something to be done in a transaction with `what`, and who waits for it."""
 
     do: Write
+    what: Any
     done: "Future[Any]"
 
 
@@ -71,10 +74,10 @@ class Database:
         self._readers.shutdown()
         self._engine.dispose()
 
-    async def written(self, do: Write) -> Any:
+    async def written(self, do: Write, what: Any = None) -> Any:
         """Does it in a transaction with others, and returns once that is durable. Raises StoreFailed, and Taken."""
         self._check_open("written")
-        work = _Work(do, Future())
+        work = _Work(do, what, Future())
         self._queue.put(work)
         try:
             return await asyncio.wrap_future(work.done)
@@ -159,23 +162,22 @@ class Database:
                 if not self._is_sqlite:
                     # Writers that lock the rows of several resources and peers would wait for each other in a circle.
                     connection.execute(_LOCK, {"lock": ONE_WRITER})
-                ends = [_end(work, connection, again) for work in together]
+                ends = [
+                    end
+                    for do, works in groupby(together, key=lambda work: work.do)
+                    for end in do(connection, [work.what for work in works], again)
+                ]
         except Exception as error:
             return error
-        for work, (result, refusal) in zip(together, ends, strict=True):
-            _settle(work, result=result, error=refusal)
+        for work, end in zip(together, ends, strict=True):
+            if isinstance(end, Taken):
+                _settle(work, error=end)
+            else:
+                _settle(work, result=end)
         return None
 
 
 _LOCK = text("select pg_advisory_xact_lock(:lock)")
-
-
-def _end(work: _Work, connection: Connection, again: bool) -> tuple[Any, Taken | None]:
-    """Taken is raised before anything is changed, so the others of the transaction needn't care."""
-    try:
-        return work.do(connection, again), None
-    except Taken as error:
-        return None, error
 
 
 def _settle(work: _Work, *, result: Any = None, error: BaseException | None = None) -> None:

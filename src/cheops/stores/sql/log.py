@@ -57,13 +57,14 @@ class SqlLog:
 
     async def _written(self, do: Callable[[Connection], T]) -> T:
         """Does what comes to the same when it is done twice."""
-        result: T = await self._database.written(lambda connection, _: do(connection))
+        result: T = await self._database.written(lambda connection, what, _: [do(connection) for _ in what])
         return result
 
     # Writing
 
-    async def write(self, changes: Changes) -> None:
-        await self._database.written(lambda connection, again: apply(connection, changes, again=again))
+    async def write(self, changes: Changes) -> Mapping[str, int]:
+        heads: Mapping[str, int] = await self._database.written(apply, changes)
+        return heads
 
     async def claim(self, owner: str, now: float, until: float, limit: int) -> Sequence[Claim]:
         def claiming(connection: Connection) -> list[Claim]:

@@ -12,34 +12,59 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from cheops.errors import Taken
 from cheops.ports import Changes, Cursor, Told
-from cheops.record.operation import Operation, Outcome, to_json
+from cheops.record.operation import Dot, Operation, Outcome, to_json
 from cheops.record.resource import Summary
 from cheops.stores.sql.tables import feeds, names, operations, outcomes, peers, refers, resources
 
 Row = dict[str, Any]
 
 
-def apply(connection: Connection, changes: Changes, *, again: bool) -> None:
-    """All of it. `again`: it may have been done before. Raises Taken, before it has changed anything."""
-    _check_fresh(connection, changes, again=again)
+def apply(connection: Connection, writes: Sequence[Changes], again: bool) -> list[dict[str, int] | Taken]:
+    """Does several writes as one, in their order, but for those that write anew what is there already. `again`: they
+    may have been done before. Gives for each of them where the feeds of the peers that it tells end.
+    """
+    refusals = _refusals(connection, writes, again=again)
+    done = [one for one, refusal in zip(writes, refusals, strict=True) if refusal is None]
+    heads = _apply(connection, _as_one(done), done) if done else {}
+    for cursor in {one.cursor.peer: one.cursor for one in done if one.cursor}.values():
+        _move(connection, cursor)
+    return [refusal or _heads(one, heads) for one, refusal in zip(writes, refusals, strict=True)]
+
+
+def _as_one(writes: Sequence[Changes]) -> Changes:
+    """What they come to together; what a later one says of a resource holds. Cursors are left out."""
+    summaries = {summary.rid: summary for one in writes for summary in one.summaries}
+    return Changes(
+        told=tuple(told for one in writes for told in one.told),
+        summaries=tuple(summaries[rid] for rid in sorted(summaries)),
+        due={rid: at for one in writes for rid, at in one.due.items()},
+    )
+
+
+def _heads(write: Changes, before: dict[str, int]) -> dict[str, int]:
+    """Where the feeds of its peers end after a write; `before` it, and then that is moved on."""
+    counts = Counter(peer for told in write.told for peer in told.peers)
+    before |= {peer: before[peer] + count for peer, count in counts.items()}
+    return {peer: before[peer] for peer in counts}
+
+
+def _apply(connection: Connection, changes: Changes, parts: Sequence[Changes]) -> dict[str, int]:
+    """All of it, which some writes come to. Gives where the feeds of the peers that it tells ended before."""
     items = [told.item for told in changes.told]
     ops = [item for item in items if isinstance(item, Operation)]
     rids = sorted({item.rid for item in items} | {s.rid for s in changes.summaries} | set(changes.due))
     insert_missing(connection, resources, [_stub(rid) for rid in rids])
     if changes.summaries:
-        rows = [_summary(summary) for summary in sorted(changes.summaries, key=lambda s: s.rid)]
-        connection.execute(_RESTATE, rows)
-    grown = sorted(_add(connection, ops) | set(changes.due))
+        connection.execute(_RESTATE, [_summary(summary) for summary in changes.summaries])
+    grown = _grown(parts, _add(connection, ops))
     if grown:
-        connection.execute(_GROW, [{"of": rid} for rid in grown])
+        connection.execute(_GROW, [{"of": rid, "by": grown[rid]} for rid in sorted(grown)])
     if changes.due:
         connection.execute(_DUE, [{"of": rid, "at": changes.due[rid]} for rid in sorted(changes.due)])
     _upsert_outcomes(connection, [item for item in items if isinstance(item, Outcome)])
     insert_missing(connection, names, _names(changes, rids))
     insert_missing(connection, refers, [row for summary in changes.summaries for row in _refers(summary)])
-    _feed(connection, changes.told)
-    if changes.cursor:
-        _move(connection, changes.cursor)
+    return _feed(connection, changes.told)
 
 
 def insert_missing(connection: Connection, table: Table, rows: Sequence[Row]) -> None:
@@ -48,11 +73,23 @@ def insert_missing(connection: Connection, table: Table, rows: Sequence[Row]) ->
         connection.execute(_inserts_missing(connection.dialect.name, table), rows)
 
 
-def _add(connection: Connection, ops: Sequence[Operation]) -> set[str]:
-    """The resources that have got an operation which wasn't there."""
+def _add(connection: Connection, ops: Sequence[Operation]) -> set[tuple[str, Dot]]:
+    """Those operations that weren't there."""
     if not ops:
         return set()
-    return set(connection.execute(_adds(connection.dialect.name), [_operation(op) for op in ops]).scalars())
+    added = connection.execute(_adds(connection.dialect.name), [_operation(op) for op in ops])
+    return {(rid, Dot(author, n)) for rid, author, n in added}
+
+
+def _grown(writes: Sequence[Changes], added: set[tuple[str, Dot]]) -> Counter[str]:
+    """By how much the revision of each resource counts up."""
+    grown: Counter[str] = Counter()
+    for write in writes:
+        told = {(told.item.rid, told.item.dot) for told in write.told if isinstance(told.item, Operation)}
+        new = told & added
+        added = added - new
+        grown.update({rid for rid, _ in new} | set(write.due))
+    return grown
 
 
 def _insert(dialect: str, table: Table) -> Any:
@@ -66,7 +103,7 @@ def _inserts_missing(dialect: str, table: Table) -> Any:
 
 @cache
 def _adds(dialect: str) -> Any:
-    return _inserts_missing(dialect, operations).returning(operations.c.rid)
+    return _inserts_missing(dialect, operations).returning(operations.c.rid, operations.c.author, operations.c.n)
 
 
 @cache
@@ -81,14 +118,31 @@ def _reports(dialect: str) -> Any:
     )
 
 
-def _check_fresh(connection: Connection, changes: Changes, *, again: bool) -> None:
+def _refusals(connection: Connection, writes: Sequence[Changes], *, again: bool) -> list[Taken | None]:
+    """Which of them write anew what is there, or what one before them writes."""
+    refusals: list[Taken | None] = []
+    before: set[tuple[str, Dot]] = set()
+    for one in writes:
+        taken = next(
+            (key for key in sorted(one.fresh) if key in before or _is_there(connection, one, key, again)), None
+        )
+        refusals.append(_taken(*taken) if taken else None)
+        if taken is None:
+            before |= {(told.item.rid, told.item.dot) for told in one.told if isinstance(told.item, Operation)}
+    return refusals
+
+
+def _is_there(connection: Connection, write: Changes, key: tuple[str, Dot], again: bool) -> bool:
     """What is there already is our own doing if it is the same, and we may have done it before."""
-    for rid, dot in changes.fresh:
-        same = and_(operations.c.rid == rid, operations.c.author == dot.author, operations.c.n == dot.n)
-        document = connection.execute(select(operations.c.document).where(same)).scalar()
-        ours = {_json(told.item) for told in changes.told} if again else set()
-        if document is not None and document not in ours:
-            raise Taken(f"{dot.author} has written operation {dot.n} of {rid} already")
+    rid, dot = key
+    same = and_(operations.c.rid == rid, operations.c.author == dot.author, operations.c.n == dot.n)
+    document = connection.execute(select(operations.c.document).where(same)).scalar()
+    ours = {_json(told.item) for told in write.told} if again else set()
+    return document is not None and document not in ours
+
+
+def _taken(rid: str, dot: Dot) -> Taken:
+    return Taken(f"{dot.author} has written operation {dot.n} of {rid} already")
 
 
 _RESTATE = (
@@ -96,7 +150,9 @@ _RESTATE = (
     .where(resources.c.rid == bindparam("of"))
     .values(service=bindparam("of_service"), gone=bindparam("is_gone"), document=bindparam("text"))
 )
-_GROW = update(resources).where(resources.c.rid == bindparam("of")).values(revision=resources.c.revision + 1)
+_GROW = (
+    update(resources).where(resources.c.rid == bindparam("of")).values(revision=resources.c.revision + bindparam("by"))
+)
 _FED = (
     update(peers)
     .where(peers.c.peer == bindparam("of"))
@@ -205,16 +261,19 @@ def _refers(summary: Summary) -> list[Row]:
     return [{"other": other, "rid": summary.rid} for other in sorted(others)]
 
 
-def _feed(connection: Connection, told: Sequence[Told]) -> None:
-    """Positions are given while the peer's row is locked, so they become visible in their order."""
+def _feed(connection: Connection, told: Sequence[Told]) -> dict[str, int]:
+    """Positions are given while the peer's row is locked, so they become visible in their order. Gives where the feeds
+    of these peers ended before.
+    """
     counts = Counter(peer for each in told for peer in each.peers)
     if not counts:
-        return
+        return {}
     insert_missing(connection, peers, [{"peer": peer} for peer in sorted(counts)])
     heads = {}
     for peer in sorted(counts):
         head = connection.execute(_FED, {"of": peer, "more": counts[peer]}).scalar_one()
         heads[peer] = head - counts[peer]
+    before = dict(heads)
     rows = []
     for each in told:
         for peer in each.peers:
@@ -230,6 +289,7 @@ def _feed(connection: Connection, told: Sequence[Told]) -> None:
                 }
             )
     connection.execute(feeds.insert(), rows)
+    return before
 
 
 def _move(connection: Connection, cursor: Cursor) -> None:
