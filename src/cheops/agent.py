@@ -222,8 +222,7 @@ class Agent:
 
     def _files(self) -> set[Path]:
         description = self._site.description
-        files = {self._path.absolute()} | ({description} if description else set())
-        return {file.resolve() for file in files} | files
+        return {self._path.absolute()} | ({description} if description else set())
 
     async def _read_again(self) -> None:
         try:

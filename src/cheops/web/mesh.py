@@ -7,7 +7,7 @@ from typing import Annotated, Protocol
 
 from fastapi import APIRouter, FastAPI, Header, HTTPException, Request, Response
 from fastapi.responses import PlainTextResponse, StreamingResponse
-from starlette.types import Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from cheops import __version__
 from cheops.errors import CheopsError
@@ -52,8 +52,32 @@ class Logs(Protocol):
         ...
 
 
-def mesh_api(kept: KeptScopes, membership: Membership, blobs: Blobs | None = None, logs: Logs | None = None) -> FastAPI:
+def mesh_api(kept: KeptScopes, membership: Membership, blobs: Blobs | None = None, logs: Logs | None = None) -> ASGIApp:
     """The ASGI application of the mesh API."""
+    app = _seldom(kept, membership, blobs, logs)
+    return _PushesFirst(logs, app) if logs else app
+
+
+class _PushesFirst:
+    """Takes pushes itself: they come with every operation and outcome, and the way through FastAPI costs as much again
+    as what is done with one.
+    """
+
+    def __init__(self, logs: Logs, rest: ASGIApp) -> None:
+        self._logs, self._rest = logs, rest
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or scope["path"] != LOG or scope["method"] != "POST":
+            return await self._rest(scope, receive, send)
+        request = Request(scope, receive)
+        certificate = request.headers.get(PEER)
+        if certificate is None:
+            return await Response(f"{PEER} is missing", status_code=400)(scope, receive, send)
+        answer = await _told(self._logs.receive(await request.body(), certificate.rpartition("/")[2]))
+        return await answer(scope, receive, send)
+
+
+def _seldom(kept: KeptScopes, membership: Membership, blobs: Blobs | None, logs: Logs | None) -> FastAPI:
     app = FastAPI(title="Cheops mesh API", version=__version__, docs_url=None, redoc_url=None)
 
     @app.get("/kept/{uuid}", response_class=PlainTextResponse)
@@ -105,11 +129,6 @@ def mesh_api(kept: KeptScopes, membership: Membership, blobs: Blobs | None = Non
 
 def _log_routes(logs: Logs) -> APIRouter:
     router = APIRouter()
-
-    @router.post(LOG)
-    async def push(request: Request, certificate: Annotated[str, Header(alias=PEER)]) -> Response:
-        """Items of the log of the site whose certificate this is."""
-        return await _told(logs.receive(await request.body(), certificate.rpartition("/")[2]))
 
     @router.get(LOG)
     async def pull(
