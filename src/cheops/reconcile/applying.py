@@ -206,6 +206,8 @@ class Applier:
         if one isn't known here yet.
         """
         rids = rids_in(recorded.target, recorded.headers, body)
+        if not rids:
+            return Translated(target=recorded.target, headers=recorded.headers, body=body)
         ids = await self._ledger.local_ids(rids, self._here)
         for rid in rids - ids.keys() if shares else ():
             book = await self._ledger.book(rid)

@@ -38,6 +38,7 @@ LONGEST_WAIT = 3600.0  # of a caller, who is then told what came of it
 LATER_SECONDS = 0.3  # what nobody waits for
 LOST_SECONDS = 3600.0  # for so long a peer is told that it has lost its store
 BATCH = 500  # items
+FIRST = 50  # items of the first page after a break, so that something is done soon
 ANSWER_SECONDS = 10.0
 SAFETY_SECONDS = 30.0  # between two looks whether a partner has something that nobody told of
 NOTE_SECONDS = 1.0
@@ -298,17 +299,18 @@ class Exchange:
 
     async def _pull(self, peer: str) -> None:
         try:
-            while await self._pull_page(peer):
-                pass
+            more = await self._pull_page(peer, FIRST)
+            while more:
+                more = await self._pull_page(peer, BATCH)
         except CheopsError as error:
             log.info("a peer can't be read", peer=peer, detail=error.detail)
 
-    async def _pull_page(self, peer: str) -> bool:
+    async def _pull_page(self, peer: str, limit: int) -> bool:
         """Whether there is more."""
         store = self._ledger.store
         cursor = await self._ledger.cursor(peer)
         after, named = (cursor.position, cursor.store) if cursor else (0, "")
-        path = f"{LOG}?after={after}&of={named}&store={store.store}&limit={BATCH}"
+        path = f"{LOG}?after={after}&of={named}&store={store.store}&limit={limit}"
         page = read_page(await self._transport.ask(path, site=peer, seconds=ANSWER_SECONDS))
         self._ledger.lost |= page.lost
         if named and page.store != named and after:  # the peer has another store now: its positions begin anew

@@ -337,6 +337,8 @@ class Ledger:
 
     async def prune(self, book: Book) -> None:
         """Forgets what every holder has reported and nobody needs to know any more."""
+        if len(book.log.operations) < 2:
+            return
         reported = [outcome for sites in book.outcomes.values() for outcome in sites.values()]
         loses = {conflict.loser for conflict in book.log.conflicts}
         done = prunable(book.log, reported, book.concerned()).dots
