@@ -367,7 +367,7 @@ async def happened(seed: int, **broken: Any) -> tuple[Run, list[str]]:
         return run, await wrongs(run)
 
 
-@pytest.mark.parametrize("seed", range(12))
+@pytest.mark.parametrize("seed", range(24))
 def test_what_was_acknowledged_is_done_once_everywhere_whatever_fails(seed: int) -> None:
     run, wrong = virtual.run(happened(seed))
     assert not wrong, "\n".join(wrong[:20])

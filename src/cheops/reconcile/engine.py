@@ -246,10 +246,11 @@ class Engine:
 
     async def _give_up(self, book: Book) -> None:
         """What was requested here and every holder has refused, has nothing to do for, or leaves alone since nobody has
-        accepted it, is withdrawn: else it would wait for ever.
+        accepted it, is withdrawn: else it would wait for ever. What is superseded is skipped by whoever waits, once it
+        hears so.
         """
         now, given_up = self._ledger.now(), []
-        for op in book.log.standing:
+        for op in book.log.effective:
             outcomes = [book.outcome(op.dot, site) for site in book.holders]
             own = book.outcome(op.dot, self._ledger.here)
             waits = [o for o in outcomes if o and o.state is State.PENDING and o.code == "waits-for-acceptance"]

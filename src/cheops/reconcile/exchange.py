@@ -335,11 +335,13 @@ class Exchange:
                     for peer, partner in list(self._partners.items()):
                         if self._state(peer) is PeerState.UP and partner.sent is not None:
                             self.pull(peer)
+                    self._ledger.doubts = True
                 try:
                     if loop.time() - noted > NOTE_SECONDS:
                         noted = loop.time()
                         await self._note_heard()
-                        await self._look_at_feeds()
+                        if self._ledger.shared or self._ledger.doubts:
+                            await self._look_at_feeds()
                     if loop.time() - relay > RELAY_SECONDS:
                         relay = loop.time()
                         await self._relay()
@@ -362,13 +364,14 @@ class Exchange:
             if view.state is PeerState.UP and self._seen.get(peer) is not PeerState.UP:
                 self.pull(peer)
                 if peer in self._partners:
-                    self._partner(peer).more.set()
+                    self.tell([peer])
             self._seen[peer] = view.state
 
     async def _look_at_feeds(self) -> None:
-        """Other agents of this site may have something to tell too."""
-        if not self._ledger.shared:
-            return
+        """Other agents of this site may have something to tell too, and so may a write of which nobody knows whether
+        it was done.
+        """
+        self._ledger.doubts = False
         heads = await self._ledger.store.heads(list(self._peers.peers()))
         self.tell([peer for peer, head in heads.items() if head > (self._partner(peer).sent or 0)])
 

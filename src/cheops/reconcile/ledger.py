@@ -64,6 +64,8 @@ class Ledger:
         self.complaint = ""
         self.lost = False
         """Whether peers say that there was another store before this one."""
+        self.doubts = False
+        """Whether something may have been written of which nobody was told."""
         self.shared = shared
         self._clock = Clock()
         self._names: set[str] | None = None
@@ -394,6 +396,7 @@ class Ledger:
         try:
             ends = await self.store.write(changes)
         except BaseException as error:
+            self.doubts = True
             if isinstance(error, StoreFailed):
                 self.failed()
             for _, book in entries:  # nobody knows whether it was written
