@@ -60,6 +60,73 @@ class Action(Document):
     repeats: bool = False
 
 
+class Division(Document):
+    """How a field of a whole is divided among its parts; what isn't divided is the same in all.
+
+    `share`: a number is split by `weights` (of sites; 1 for those that aren't named), the remainder goes to the prime.
+    `pools`: of an address range, whose field is `range` (a CIDR), each part gets addresses of its own. The field that is
+    divided is a list of {"start": …, "end": …}; `gateway` is the field of an address that none of them gets. The range
+    is cut into twice as many slots as there are parts at first, at least four, so that sites can join later.
+    """
+
+    by: Literal["share", "pools"]
+    weights: dict[str, Annotated[int, Field(ge=0)]] = {}
+    range: FieldPath | None = None
+    gateway: FieldPath | None = None
+
+    @model_validator(mode="after")
+    def _pools_have_a_range(self) -> Self:
+        if (self.by == "pools") != (self.range is not None):
+            raise Misplaced("`range` says of which field the addresses are, for `by: pools` alone", "range")
+        return self
+
+
+Aggregate = Literal["sum", "min", "max", "concat", "all", "any"]
+
+
+class Children(Document):
+    """The resources that belong to a whole, by the type they are of.
+
+    They are inside of it by their path, or their `field` names it. `spans`: each is a whole of its own, on the same
+    sites; else each is where the request for it came in. `holds`: the whole can't be deleted while there are any.
+    """
+
+    field: FieldPath | None = None
+    spans: bool = False
+    holds: bool = False
+
+
+class Restate(Document):
+    """The request that says anew what is divided, once there are other parts: of one, with the field in its body."""
+
+    method: Literal["PATCH", "PUT"] = "PATCH"
+    media_type: str = "application/json"
+
+
+class Span(Document):
+    """How one resource spans sites: as parts, each an ordinary resource of its site.
+
+    A field of a reply is that of the prime's part, unless it is divided or `aggregate` says how it comes of all.
+    `updates`: what a change does while a part can't be reached.
+    """
+
+    divide: dict[FieldPath, Division] = {}
+    aggregate: dict[FieldPath, Aggregate] = {}
+    children: dict[TypeName, Children] = {}
+    updates: Literal["wait", "refuse"] = "wait"
+    restate: Restate = Restate()
+
+
+class Paging(Document):
+    """The parameters of a list: how many items a page has, and by which fields they are sorted ("-" before one: from the
+    last to the first); `order`: how they are without that.
+    """
+
+    limit: str | None = None
+    sort: str | None = None
+    order: str = ""
+
+
 class Resource(Document):
     """A type of resource. Fields are those of its body, inside the wrapper if it has one.
 
@@ -89,6 +156,8 @@ class Resource(Document):
     replaceable: bool = False  # the body of a creation may be PUT to the item
     session: bool = False  # only who made it knows of it
     moves: bool = False  # its address is the last Location that the service gave
+    span: Span | None = None  # how it spans sites; else all parts are the same, and nothing belongs to it
+    paging: Paging = Paging()
 
     @property
     def natural_key(self) -> tuple[str, ...]:
@@ -126,3 +195,5 @@ class Resource(Document):
             yield owner, ("collection",)
         for field, target in self.refers.items():
             yield target, ("refers", field)
+        for child in self.span.children if self.span else ():
+            yield child, ("span", "children", child)
