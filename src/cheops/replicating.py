@@ -111,7 +111,7 @@ class Replicating:
         """Until it is cancelled."""
         await self.parts.run()
 
-    async def manage(self, service: str) -> None:
+    async def manage(self, service: str, spans: bool = False) -> None:
         """The service has a replicated resource here from now on: its writes come to this agent once this returns."""
         if service not in self._own:
             self._own |= {service}

@@ -57,8 +57,10 @@ class Ledger:
         self.author = f"{here}.{store.store}"
         self.fed: Callable[[Fed], None] = lambda _: None
         self.due: Callable[[str, float], None] = lambda rid, at: None
-        self.manage: Callable[[str], Awaitable[None]] = _nothing
-        """Sees to it that writes of a service come to this agent; nothing is executed for it before."""
+        self.manage: Callable[[str, bool], Awaitable[None]] = _nothing
+        """Sees to it that writes of a service come to this agent, and its reads too if it has what spans sites (True);
+        nothing is executed for it before.
+        """
         self.changed: Callable[[Book, Sequence[Outcome]], None] = lambda book, outcomes: None
         self.failed: Callable[[], None] = lambda: None
         self.complaint = ""
@@ -189,7 +191,7 @@ class Ledger:
         items: list[Told] = self._refill(dossier, newcomers) if dossier else []
         items += self._to_tell(changed[1], [op], told)
         if op.birth:
-            await self.manage(op.birth.service)
+            await self.manage(op.birth.service, bool(op.prime))
         changes = Changes(
             told=tuple(items),
             summaries=(changed[0].summary,),
@@ -239,9 +241,9 @@ class Ledger:
         """Takes in what a peer has told, and how far that was, in one step. Raises StoreFailed."""
         by_rid = _by_rid(items)
         rids = sorted(by_rid)
-        births = [item.birth.service for item in items if isinstance(item, Operation) and item.birth]
-        for service in dict.fromkeys(births):
-            await self.manage(service)
+        births = [(op.birth.service, bool(op.prime)) for op in items if isinstance(op, Operation) and op.birth]
+        for service, spans in dict.fromkeys(births):
+            await self.manage(service, spans)
         async with self._locked(rids):
             told: list[Told] = []
             entries: dict[str, Entry] = {}
@@ -449,7 +451,7 @@ class Ledger:
                 self._locks[rid] = (lock, users - 1)
 
 
-async def _nothing(_: str) -> None:
+async def _nothing(_: str, __: bool) -> None:
     return
 
 

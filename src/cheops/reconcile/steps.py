@@ -100,8 +100,20 @@ class _Sweep:
         why = "" if probe else verdict.value.format(state=self._state(op).value)
         return Steps(todo=tuple(todo), skip=tuple(skip), blocked=why, probe=probe)
 
-    def _superseded(self, op: Operation) -> Verdict:
-        return Verdict.NOTHING if self._state(op) in (State.DONE, State.DROPPED) else Verdict.SKIP
+    def _superseded(self, op: Operation) -> Step | Verdict:
+        if self._state(op) in (State.DONE, State.DROPPED):
+            return Verdict.NOTHING
+        return self._first(op) if self._is_needed(op) else Verdict.SKIP
+
+    def _is_needed(self, op: Operation) -> bool:
+        """Whether something is still to be done to what it makes, before another one takes its place."""
+        in_vain = op.dot in self.log.dead or op.dot in self.log.withdrawn or self._state(op) in SETTLED
+        if not makes(op) or op.request is None or self.made or not self.here or in_vain:
+            return False
+        after = self.log.order[self.log.position[op.dot] + 1 :]
+        effective = (one for one in after if one.dot not in self.log.superseded and one.kind is not Kind.PLACE)
+        first = next(effective, None)
+        return first is not None and not makes(first) and first.kind is not Kind.DELETE
 
     def _effective(self, op: Operation) -> Step | Verdict:
         if op.kind is Kind.PLACE:

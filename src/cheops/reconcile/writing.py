@@ -8,7 +8,8 @@ import asyncio
 import json
 import re
 from collections import Counter
-from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -29,7 +30,7 @@ from cheops.reconcile.book import Book
 from cheops.reconcile.dependencies import Dependencies, Lack
 from cheops.reconcile.engine import Engine
 from cheops.reconcile.exchange import Exchange
-from cheops.reconcile.ledger import Draft, Ledger
+from cheops.reconcile.ledger import Draft, Ledger, Make
 from cheops.record.operation import WITHDRAWN, Birth, Body, Kind, Operation, Outcome, Recorded, State
 
 RESOURCE = b"cheops-resource"
@@ -70,6 +71,16 @@ class Written:
     refers: tuple[str, ...]
     shares: Mapping[str, str]
     placement: tuple[str, ...]
+    prime: str = ""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Begun:
+    """A write that is in the log; `own` is what comes of it here, if this site holds the resource."""
+
+    book: Book
+    op: Operation
+    own: "asyncio.Future[Applied] | None"
 
 
 class Writer:
@@ -102,52 +113,74 @@ class Writer:
 
         Raises BadRequest, NotThere, ReliedOn, HolderUnreachable, StoreFailed.
         """
-        wish = wish_of(request)
-        body = await self._blobs.keep(request.body) if request.body else None
-        sha256 = body.sha256 if body else ""
-        self._ledger.keeping[sha256] += 1
-        try:
-            return await self._write(request, concern, body, placement, shares, wish)
-        finally:
-            self._ledger.keeping[sha256] -= 1
-            self._ledger.keeping += Counter()  # drops what is at 0
+        async with self.kept(request) as body:
+            return await self.write_kept(request, concern, body, placement, shares)
 
-    async def _write(
+    async def write_kept(
         self,
         request: Request,
         concern: Concern,
         body: Body | None,
         placement: Sequence[str],
         shares: Mapping[str, str],
-        wish: Wish,
     ) -> Reply:
+        """The same, once the body is kept."""
+        wish = wish_of(request)
         shares = {**shares, **await self._lacking(request, concern, body, placement)}
-        written = await self._written(request, concern, body, tuple(placement), shares)
+        written = await self.written(request, concern, body, tuple(placement), shares)
+        await self._check(written, request)
+        conditions = any(name in _CONDITIONS for name, _ in request.headers)
+        begun = await self.begin(written, request, tell=not conditions)
+        if wish.asynchronous:
+            self._exchange.answered(begun.op.rid, begun.op.dot)
+            return _accepted(written.rid)
+        try:
+            if conditions and begun.own and not await self._here_first(begun.op, begun.own, wish):
+                return await self._failed(begun.book, begun.op, begun.own)
+            return await self._answer(begun.op, begun.own, wish)
+        finally:
+            self._exchange.answered(begun.op.rid, begun.op.dot)
+
+    @asynccontextmanager
+    async def kept(self, request: Request) -> AsyncIterator[Body | None]:
+        """The body of a request; meanwhile nobody tidies it away."""
+        body = await self._blobs.keep(request.body) if request.body else None
+        sha256 = body.sha256 if body else ""
+        self._ledger.keeping[sha256] += 1
+        try:
+            yield body
+        finally:
+            self._ledger.keeping[sha256] -= 1
+            self._ledger.keeping += Counter()  # drops what is at 0
+
+    async def begin(self, written: Written, request: Request, *, tell: bool = True) -> Begun:
+        """Writes it into the log, and lends it the caller's credentials. Raises NotThere, StoreFailed."""
+
+        def make(book: Book | None, draft: Draft) -> Operation:
+            return self._operation(written, book, draft)
+
+        return await self.append(written.rid, make, request, written.placement, tell=tell)
+
+    async def append(
+        self, rid: str, make: Make, request: Request, placement: Sequence[str] = (), *, tell: bool = True
+    ) -> Begun:
+        """Adds an operation that is executed with the credentials of who has sent the request."""
         callers = secret_headers(request.headers, request.service, self._application())
         callers = (*callers, *(pair for pair in request.headers if pair[0] == b"host"))  # links name what he asked
         conditions = tuple(pair for pair in request.headers if pair[0] in _CONDITIONS)
         applied: list[asyncio.Future[Applied]] = []
-        await self._check(written, request)
 
-        def make(book: Book | None, draft: Draft) -> Operation:
-            op = self._operation(written, book, draft)
-            holders = book.holders if book and book.holders and not book.log.gone else written.placement
+        def made(book: Book | None, draft: Draft) -> Operation:
+            op = make(book, draft)
+            holders = book.holders if book and book.holders and not book.log.gone else placement
             if self._here in holders:
                 applied.append(self._engine.lend(op.rid, op.dot, (*callers, *conditions)))
             others = [site for site in holders if site != self._here]
-            self._exchange.lend(op.rid, op.dot, callers, others, waiting=not wish.asynchronous)
+            self._exchange.lend(op.rid, op.dot, callers, others, waiting=True)
             return op
 
-        book, op = await self._ledger.append(written.rid, make, tell=not conditions)
-        if wish.asynchronous:
-            return _accepted(written.rid)
-        own = applied[-1] if applied else None
-        try:
-            if conditions and own and not await self._here_first(op, own, wish):
-                return await self._failed(book, op, own)
-            return await self._answer(op, own, wish)
-        finally:
-            self._exchange.answered(op.rid, op.dot)
+        book, op = await self._ledger.append(rid, made, tell=tell)
+        return Begun(book=book, op=op, own=applied[-1] if applied else None)
 
     async def _lacking(
         self, request: Request, concern: Concern, body: Body | None, placement: Sequence[str]
@@ -189,7 +222,7 @@ class Writer:
         self, request: Request, concern: Concern, placement: Sequence[str], shares: Mapping[str, str]
     ) -> list[tuple[str, Request]]:
         """What each site would be asked; an id that a site doesn't have yet is left as it is. Nothing is kept."""
-        written = await self._written(request, concern, None, tuple(placement), shares)
+        written = await self.written(request, concern, None, tuple(placement), shares)
         book = await self._ledger.book(written.rid)
         sites = book.holders if book and book.holders and not book.log.gone else written.placement
         asked = []
@@ -205,14 +238,16 @@ class Writer:
 
     # What is written
 
-    async def _written(
+    async def written(
         self,
         request: Request,
         concern: Concern,
         body: Body | None,
         placement: tuple[str, ...],
         shares: Mapping[str, str],
+        prime: str = "",
     ) -> Written:
+        """The request as it goes into the log: of a resource that spans its sites if it has a `prime`."""
         application, rules = self._application(), concern.rules
         media_type = _header(request, b"content-type")
         inline = body.inline if body else None
@@ -255,6 +290,7 @@ class Writer:
             refers=tuple(other for other in cast.refers if other != rid),
             shares=shares,
             placement=placement,
+            prime=prime,
         )
 
     def _birth(self, service: str, concern: Concern, chosen: str, identity: str, name: str) -> tuple[str, Birth | None]:
@@ -303,6 +339,7 @@ class Writer:
             request=written.recorded,
             birth=written.birth if births else None,
             placement=written.placement if births else (),
+            prime=written.prime if births else "",
             refers=written.refers,
             shares=written.shares,
         )

@@ -113,6 +113,23 @@ class Log:
         return tuple(dict.fromkeys(site for op in placed[-1:] or born for site in op.placement))
 
     @cached_property
+    def prime(self) -> str:
+        """The site whose part counts where nothing else is said, of a resource that spans its sites; else ""."""
+        named = [op.prime for op in self._last_life if op.prime]
+        return named[-1] if named else ""
+
+    @cached_property
+    def slots(self) -> tuple[str, ...]:
+        """The sites that it was ever placed on, in the order in which they joined."""
+        placed = [op for op in self._last_life if op.kind is Kind.PLACE or op.birth]
+        return tuple(dict.fromkeys(site for op in placed for site in op.placement))
+
+    @cached_property
+    def born(self) -> int:
+        """How many sites it was placed on at first."""
+        return next((len(op.placement) for op in self._last_life if op.birth), 0)
+
+    @cached_property
     def refers(self) -> tuple[str, ...]:
         return tuple(dict.fromkeys(rid for op in self.effective for rid in op.refers))
 
@@ -143,4 +160,5 @@ class Log:
             placement=self.placement,
             refers=self.refers,
             gone=self.gone,
+            prime=self.prime,
         )

@@ -82,7 +82,8 @@ class Operation:
     record, "file" its content. `touches` are the fields of a merge, None means all. `repeats`: executing it twice is
     the same as once; `commutes`: with every other operation. `alone`: only who made the resource knows of it, so there
     is no other operation at the same time. `placement` is of births and PLACE; `leave` says what a site that holds it
-    no longer does with its copy: "keep" or "delete". `refers` are rids. `shares` says where other services are
+    no longer does with its copy: "keep" or "delete"; with a `prime`, which is one of the sites, each of them has a part
+    of the resource instead of a copy. `refers` are rids. `shares` says where other services are
     called while the request is executed, {service: location in scope-lang}: what the scope said of them. `again`: by
     command its request is that of another operation, which lost a conflict.
     """
@@ -102,6 +103,7 @@ class Operation:
     birth: Birth | None = None
     placement: tuple[str, ...] = ()
     leave: str = "keep"
+    prime: str = ""
     refers: tuple[str, ...] = ()
     shares: Mapping[str, str] = field(default_factory=dict)
     again: Dot | None = None
@@ -203,6 +205,7 @@ def _operation(op: Operation) -> dict[str, Any]:
         "commutes": op.commutes,
         "alone": op.alone,
         "leave": op.leave,
+        "prime": op.prime,
         "placement": list(op.placement),
         "refers": list(op.refers),
         "shares": dict(op.shares),
@@ -261,6 +264,7 @@ def _read_operation(told: Mapping[str, Any]) -> Operation:
         birth=_read_birth(told["birth"]) if told.get("birth") else None,
         placement=tuple(str(site) for site in told.get("placement", ())),
         leave=str(told.get("leave", "keep")),
+        prime=str(told.get("prime", "")),
         refers=tuple(str(rid) for rid in told.get("refers", ())),
         shares={str(service): str(site) for service, site in told.get("shares", {}).items()},
         again=_read_dot(told["again"]) if told.get("again") else None,

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Summary:
     """A resource, as it is listed; `collection`, `chosen`, `parent` as in its Birth. `gone`: it was deleted, everywhere
-    it was.
+    it was. `prime`: it spans the sites of its placement, and this one's part counts where nothing else is said.
     """
 
     rid: str
@@ -19,6 +19,7 @@ class Summary:
     placement: tuple[str, ...] = ()
     refers: tuple[str, ...] = ()
     gone: bool = False
+    prime: str = ""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

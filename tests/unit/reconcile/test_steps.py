@@ -39,6 +39,24 @@ def test_what_is_overridden_is_skipped() -> None:
     assert (todo(found), found.skip) == ([(put, False)], (merge,))
 
 
+def test_what_is_overridden_is_made_all_the_same_for_what_is_done_to_it_before() -> None:
+    """A site that hears late of PUT, POST of an action, PUT has nothing yet that the action could be done to."""
+    put, action, again = (
+        op("A", 1, 1, Kind.REPLACE, birth=BIRTH.birth, placement=("A", "B")),
+        op("A", 2, 2, Kind.ACTION, repeats=False),
+        op("A", 3, 3, Kind.REPLACE),
+    )
+    assert todo(plan([put, action, again])) == [(put, False), (action, False), (again, False)]
+    assert todo(plan([put, action, again], done(put, 0, state=State.SKIPPED))) == [
+        (put, False),
+        (action, False),
+        (again, False),
+    ]
+    assert todo(plan([put, action, again], done(put, 1))) == [(action, False), (again, False)]
+    merge = op("A", 2, 2)
+    assert todo(plan([put, merge, again])) == [(again, False)]
+
+
 @pytest.mark.parametrize("state", [State.REFUSED, State.DROPPED])
 def test_nothing_happens_without_a_creation(state: State) -> None:
     found = plan([BIRTH, op("A", 2, 2)], done(BIRTH, 0, state=state))

@@ -336,4 +336,5 @@ def _summary(rid: str, document: str) -> Summary:
         placement=tuple(told.get("placement", ())),
         refers=tuple(told.get("refers", ())),
         gone=told.get("gone", False),
+        prime=told.get("prime", ""),
     )

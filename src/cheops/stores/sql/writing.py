@@ -178,6 +178,7 @@ def summary_json(summary: Summary) -> str:
             "placement": summary.placement,
             "refers": summary.refers,
             "gone": summary.gone,
+            "prime": summary.prime,
         }
     )
 
