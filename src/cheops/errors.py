@@ -150,6 +150,12 @@ class CantAdopt(CheopsError):
     code, status, title, fault = "cant-adopt", 409, "What is there can't be replicated", Fault.CALLER
 
 
+class AlreadyThere(CheopsError):
+    """What is to be made is there already, or overlaps what is."""
+
+    code, status, title, fault = "already-there", 409, "It is there already", Fault.CALLER
+
+
 class Subset(CheopsError):
     """A write that names some of the sites that hold a resource."""
 

@@ -219,6 +219,10 @@ class LogStore(Protocol):
         """Resources by rid, those that are gone too."""
         ...
 
+    async def wholes(self) -> Sequence[Summary]:
+        """The resources that span sites and aren't gone."""
+        ...
+
     async def outcomes(
         self, states: Collection[State], *, after: tuple[str, Dot, str] | None = None, limit: int = 100
     ) -> Sequence[Outcome]:

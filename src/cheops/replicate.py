@@ -288,33 +288,6 @@ class Replication:
         target = request.target.decode("latin1")
         return concern("GET", target, request.service, self._application(), (), self._ledger.here).rules
 
-    async def rids_at(self, site: str, request: Request, ids: Sequence[str]) -> dict[str, tuple[str, list[str]]]:
-        """By id what is replicated of a collection, as a site knows it: the rid, and the holders."""
-        if site == self._ledger.here:
-            return await self._rids(request.service, request.target.decode("latin1"), ids)
-        question = {"service": request.service, "target": request.target.decode("latin1"), "ids": list(ids)}
-        try:
-            wire = await self._transport.ask(
-                HOLDERS, site=site, body=json.dumps(question).encode(), seconds=ASK_SECONDS
-            )
-            told = json.loads(wire).get("ids", {})
-            return {str(one): (str(rid), [str(holder) for holder in holders]) for one, (rid, holders) in told.items()}
-        except (CheopsError, ValueError, AttributeError, TypeError):
-            return {}
-
-    async def _rids(self, service: str, target: str, ids: Sequence[str]) -> dict[str, tuple[str, list[str]]]:
-        here = self._ledger.here
-        named = await self._ledger.find([*ids, *segments(target)], service)
-        about = concern("POST", target, service, self._application(), named, here)
-        return {
-            n.value: (n.summary.rid, list(n.summary.placement))
-            for n in named
-            if n.value in ids
-            and n.site in (here, "")
-            and n.summary.collection == about.collection
-            and not n.summary.gone
-        }
-
     async def holders_told(self, wire: bytes) -> bytes:
         """The answer to a peer that asks who holds what a request concerns."""
         answer: dict[str, Any] = {}
@@ -323,7 +296,8 @@ class Replication:
             target, service = str(asked["target"]), str(asked["service"])
             if "ids" in asked:
                 ids = [str(one) for one in asked["ids"]][:MOST_IDS]
-                return json.dumps({"ids": await self._rids(service, target, ids)}).encode()
+                held = await self.asker.held_here(service, target, ids)
+                return json.dumps({"ids": {one: list(each) for one, each in held.items()}}).encode()
             method = str(asked["method"])
         except (ValueError, KeyError, TypeError):
             return b"{}"

@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from typing import Any
 from urllib.parse import parse_qsl, urlencode
 
-from cheops.applications.json_text import parsed
 from cheops.applications.paths import as_text
 from cheops.applications.resources import Resource
 from cheops.applications.translate import location_here
@@ -20,9 +19,20 @@ _OF_ONE_SITE = ("continue", "remainingItemCount", "resourceVersion", "selfLink")
 _NEXT_HEADERS = (b"next-page",)  # Kinto's
 
 
+MOST_BYTES = 64 << 20
+
+
+def _parsed(body: bytes) -> Any:
+    """The value of a list's body, which may be long; None if it is no JSON."""
+    try:
+        return json.loads(body) if len(body) <= MOST_BYTES else None
+    except (ValueError, RecursionError):
+        return None
+
+
 def listed(body: bytes, rules: Resource | None = None) -> list[Any] | None:
     """The items of a list; None if the body is none."""
-    value = parsed(body)
+    value = _parsed(body)
     if isinstance(value, list):
         return value
     where = _where(value, rules)
@@ -31,7 +41,7 @@ def listed(body: bytes, rules: Resource | None = None) -> list[Any] | None:
 
 def with_items(body: bytes, rules: Resource | None, items: Sequence[Any]) -> bytes:
     """The body of a list with other items; its links to go on are gone, as they are one site's own."""
-    value = parsed(body)
+    value = _parsed(body)
     if isinstance(value, list):
         return json.dumps(list(items)).encode()
     where = _where(value, rules)
@@ -45,7 +55,7 @@ def with_items(body: bytes, rules: Resource | None, items: Sequence[Any]) -> byt
 
 def with_next(body: bytes, rules: Resource | None, said: bytes, url: str) -> bytes:
     """The body of a list that goes on at `url`, in the place where a site's own, `said`, says so; else unchanged."""
-    value, told = parsed(body), parsed(said)
+    value, told = _parsed(body), _parsed(said)
     if not isinstance(value, dict) or not isinstance(told, dict):
         return body
     links = f"{_where(told, rules)}_links"
@@ -60,7 +70,7 @@ def with_next(body: bytes, rules: Resource | None, said: bytes, url: str) -> byt
 
 def next_page(target: bytes | str, headers: Headers, body: bytes, rules: Resource | None = None) -> str:
     """The target of a list's next page, on the same service; "" if this was the last."""
-    asked, value = as_text(target), parsed(body)
+    asked, value = as_text(target), _parsed(body)
     found = _in_headers(headers) or (_in_body(value, _where(value, rules)) if isinstance(value, dict) else "")
     if found:
         return _from(asked.partition("?")[0], location_here(found))

@@ -372,6 +372,8 @@ class Exchange:
         it was done.
         """
         self._ledger.doubts = False
+        if self._ledger.shared:
+            await self._ledger.look_for_wholes()
         heads = await self._ledger.store.heads(list(self._peers.peers()))
         self.tell([peer for peer, head in heads.items() if head > (self._partner(peer).sent or 0)])
 

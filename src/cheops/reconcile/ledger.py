@@ -71,6 +71,8 @@ class Ledger:
         self.shared = shared
         self._clock = Clock()
         self._names: set[str] | None = None
+        self.wholes: dict[str, Summary] = {}
+        """The resources here that span sites."""
         self._entries: OrderedDict[str, Entry] = OrderedDict()
         self._locks: dict[str, tuple[asyncio.Lock, int]] = {}
         self._passed: dict[tuple[str, Dot, str], float] = {}
@@ -86,6 +88,11 @@ class Ledger:
         self._clock = Clock(await self.store.newest_stamp())
         names = None if self.shared else await self.store.names(MOST_NAMES)
         self._names = None if names is None else set(names)
+        await self.look_for_wholes()
+
+    async def look_for_wholes(self) -> None:
+        """Reads anew which resources span sites: other agents of this site may have made some."""
+        self.wholes = {whole.rid: whole for whole in await self.store.wholes()}
 
     # Reading
 
@@ -412,6 +419,7 @@ class Ledger:
         for entry in entries:
             rid = self._remember(entry)[1].rid
             self._note_names(entry[0])
+            self._note_whole(entry[0].summary)
             self.changed(entry[1], [item for item in items.get(rid, ()) if isinstance(item, Outcome)])
         for rid in dict.fromkeys((*(book.rid for _, book in entries), *changes.due)):
             for event in self._waiting.get(rid, ()):
@@ -421,6 +429,12 @@ class Ledger:
                 self.due(rid, at)
         if ends:
             self.fed({peer: news_for(peer, changes.told, end) for peer, end in ends.items()})
+
+    def _note_whole(self, summary: Summary) -> None:
+        if summary.prime and not summary.gone:
+            self.wholes[summary.rid] = summary
+        else:
+            self.wholes.pop(summary.rid, None)
 
     def _note_names(self, dossier: Dossier) -> None:
         if self._names is None:

@@ -83,6 +83,14 @@ class Begun:
     own: "asyncio.Future[Applied] | None"
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Answered:
+    """A write, and the reply to it."""
+
+    reply: Reply
+    begun: Begun
+
+
 class Writer:
     """Writes of the site's ledger. `digits` gives random hexadecimal digits."""
 
@@ -114,7 +122,7 @@ class Writer:
         Raises BadRequest, NotThere, ReliedOn, HolderUnreachable, StoreFailed.
         """
         async with self.kept(request) as body:
-            return await self.write_kept(request, concern, body, placement, shares)
+            return (await self.write_kept(request, concern, body, placement, shares)).reply
 
     async def write_kept(
         self,
@@ -123,21 +131,21 @@ class Writer:
         body: Body | None,
         placement: Sequence[str],
         shares: Mapping[str, str],
-    ) -> Reply:
+    ) -> Answered:
         """The same, once the body is kept."""
         wish = wish_of(request)
-        shares = {**shares, **await self._lacking(request, concern, body, placement)}
+        shares = {**shares, **await self.lacking(request, concern, body, placement)}
         written = await self.written(request, concern, body, tuple(placement), shares)
         await self._check(written, request)
         conditions = any(name in _CONDITIONS for name, _ in request.headers)
         begun = await self.begin(written, request, tell=not conditions)
         if wish.asynchronous:
             self._exchange.answered(begun.op.rid, begun.op.dot)
-            return _accepted(written.rid)
+            return Answered(reply=_accepted(written.rid), begun=begun)
         try:
             if conditions and begun.own and not await self._here_first(begun.op, begun.own, wish):
-                return await self._failed(begun.book, begun.op, begun.own)
-            return await self._answer(begun.op, begun.own, wish)
+                return Answered(reply=await self._failed(begun.book, begun.op, begun.own), begun=begun)
+            return Answered(reply=await self._answer(begun.op, begun.own, wish), begun=begun)
         finally:
             self._exchange.answered(begun.op.rid, begun.op.dot)
 
@@ -182,7 +190,7 @@ class Writer:
         book, op = await self._ledger.append(rid, made, tell=tell)
         return Begun(book=book, op=op, own=applied[-1] if applied else None)
 
-    async def _lacking(
+    async def lacking(
         self, request: Request, concern: Concern, body: Body | None, placement: Sequence[str]
     ) -> dict[str, str]:
         """What is done about what some sites lack of that which a creation refers to. Raises LacksReference."""
@@ -397,14 +405,14 @@ class Writer:
 
         def answered(book: Book) -> bool:
             return all(
-                _has_answered(book.outcome(op.dot, site)) or self._is_down(site)
+                has_answered(book.outcome(op.dot, site)) or self._is_down(site)
                 for site in book.holders
                 if site != self._here
             )
 
         book = await self._ledger.until(op.rid, answered, max(end - loop.time(), 0))
         assert book, "it was only just written"
-        done = any(outcome.state is State.DONE for outcome in _outcomes(book, op).values())
+        done = any(outcome.state is State.DONE for outcome in outcomes_of(book, op).values())
         if own and not done and not wish.said and self._engine.is_sent(op.rid, op.dot):
             await asyncio.wait((own,), timeout=LONGEST_WAIT)  # the service has a limit of its own
             return await self._answer(op, own, Wish(wait=AFTERWARDS_SECONDS, said=True))
@@ -412,13 +420,13 @@ class Writer:
 
     def _come_of(self, book: Book, op: Operation, own: "asyncio.Future[Applied] | None") -> Reply | None:
         """The reply, if somebody has accepted it or may have; else None."""
-        outcomes = _outcomes(book, op)
+        outcomes = outcomes_of(book, op)
         done = [outcome for outcome in outcomes.values() if outcome.state is State.DONE]
         if done:
             mine = any(outcome.site == self._here for outcome in done)
-            return _with((_own_reply(own) if mine else None) or _told(done[0]), op.rid, outcomes)
+            return with_outcomes((own_reply(own) if mine else None) or told_reply(done[0]), op.rid, outcomes)
         if self._engine.is_sent(op.rid, op.dot) or any(_may_still(outcome) for outcome in outcomes.values()):
-            return _with(_accepted(op.rid), op.rid, outcomes)
+            return with_outcomes(_accepted(op.rid), op.rid, outcomes)
         return None
 
     async def _withdrawn(self, op: Operation, own: "asyncio.Future[Applied] | None") -> Reply:
@@ -428,12 +436,12 @@ class Writer:
                 told = self._exchange.take_back(op.rid, op.dot)
                 book = await self._ledger.book(op.rid)
                 assert book, "it was written"
-                outcomes = _outcomes(book, op)
+                outcomes = outcomes_of(book, op)
                 if any(outcomes[site].version == 0 for site in told & outcomes.keys()):
-                    return _with(_accepted(op.rid), op.rid, outcomes)  # who wasn't heard may have executed it
+                    return with_outcomes(_accepted(op.rid), op.rid, outcomes)  # who wasn't heard may have executed it
                 return self._come_of(book, op, own) or await self._failed(book, op, own)
         except (Busy, StoreFailed):
-            return _with(_accepted(op.rid), op.rid, {})
+            return with_outcomes(_accepted(op.rid), op.rid, {})
 
     async def _failed(self, book: Book, op: Operation, own: "asyncio.Future[Applied] | None") -> Reply:
         """Nobody has accepted it: it is withdrawn, so that nobody does later, and the caller gets the failure."""
@@ -444,9 +452,9 @@ class Writer:
         await self._ledger.report(
             replace(before, state=State.DROPPED, code=WITHDRAWN, why=why, version=version, at=now)
         )
-        outcomes = _outcomes(book, op)
+        outcomes = outcomes_of(book, op)
         refusals = [o for o in outcomes.values() if o.status is not None]
-        reply = _own_reply(own) or (_told(refusals[0]) if refusals else None)
+        reply = own_reply(own) or (told_reply(refusals[0]) if refusals else None)
         if reply is None:
             said = ", ".join(f"{o.site}: {o.why or 'unreachable'}" for o in outcomes.values())
             raise HolderUnreachable(
@@ -454,10 +462,10 @@ class Writer:
                 hint="Send it again once one of them is up: `cheops sites`.",
                 sites=list(outcomes),
             )
-        return _with(reply, op.rid, outcomes)
+        return with_outcomes(reply, op.rid, outcomes)
 
 
-def _outcomes(book: Book, op: Operation) -> dict[str, Outcome]:
+def outcomes_of(book: Book, op: Operation) -> dict[str, Outcome]:
     """What has come of it, by holder."""
     return {site: outcome for site in book.holders if (outcome := book.outcome(op.dot, site))}
 
@@ -485,7 +493,7 @@ def wish_of(request: Request) -> Wish:
     return Wish(wait=seconds, said=bool(wait), asynchronous=bool(asynchronous))
 
 
-def _has_answered(outcome: Outcome | None) -> bool:
+def has_answered(outcome: Outcome | None) -> bool:
     if outcome is None or outcome.version == 0:
         return False
     return outcome.state is not State.PENDING or outcome.code not in _STILL_AT_IT
@@ -498,13 +506,13 @@ def _may_still(outcome: Outcome) -> bool:
     return outcome.state is State.PENDING and outcome.code in _MAY_STILL
 
 
-def _own_reply(own: "asyncio.Future[Applied] | None") -> Reply | None:
+def own_reply(own: "asyncio.Future[Applied] | None") -> Reply | None:
     if own is None or not own.done() or own.cancelled():
         return None
     return own.result().reply
 
 
-def _told(outcome: Outcome) -> Reply:
+def told_reply(outcome: Outcome) -> Reply:
     """Another site's reply, as far as it was told."""
     headers: Headers = ((b"content-length", str(len(outcome.body)).encode()),)
     for name, value in ((b"content-type", outcome.media_type), (b"location", outcome.location)):
@@ -521,10 +529,10 @@ def _accepted(rid: str) -> Reply:
         (b"content-length", str(len(body)).encode()),
         (b"preference-applied", b"respond-async"),
     )
-    return _with(Reply(status=202, headers=headers, body=_once(body)), rid, {})
+    return with_outcomes(Reply(status=202, headers=headers, body=_once(body)), rid, {})
 
 
-def _with(reply: Reply, rid: str, outcomes: Mapping[str, Outcome]) -> Reply:
+def with_outcomes(reply: Reply, rid: str, outcomes: Mapping[str, Outcome]) -> Reply:
     """The reply, and what came of it where: a list of RFC 9651."""
     added: Headers = ((RESOURCE, rid.encode()),)
     if outcomes:

@@ -181,6 +181,10 @@ class LogInMemory:
         summaries = [self._resources[rid].summary for rid in rids]
         return [s for s in summaries if service in (None, s.service)][:limit]
 
+    async def wholes(self) -> Sequence[Summary]:
+        summaries = sorted((resource.summary for resource in self._resources.values()), key=lambda s: s.rid)
+        return [summary for summary in summaries if summary.prime and not summary.gone]
+
     async def outcomes(
         self, states: Collection[State], *, after: tuple[str, Dot, str] | None = None, limit: int = 100
     ) -> Sequence[Outcome]:

@@ -209,6 +209,12 @@ class SqlLog:
         query = query.order_by(resources.c.rid).limit(limit)
         return await self._read(lambda connection: [_summary(*row) for row in connection.execute(query)])
 
+    async def wholes(self) -> Sequence[Summary]:
+        document = resources.c.document
+        query = select(resources.c.rid, document).where(resources.c.gone.is_(False), document.like('%"prime": "%'))
+        query = query.where(document.not_like('%"prime": ""%')).order_by(resources.c.rid)
+        return await self._read(lambda connection: [_summary(*row) for row in connection.execute(query)])
+
     async def outcomes(
         self, states: Collection[State], *, after: tuple[str, Dot, str] | None = None, limit: int = 100
     ) -> Sequence[Outcome]:

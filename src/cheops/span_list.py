@@ -1,0 +1,256 @@
+"""A list of wholes, or of what belongs to them: of all their sites, sorted and cut into pages as the service itself does.
+
+Of another site's list only what belongs to a whole is this site's business, unless the scope says so. Each item says
+where it is, in `cheops_site`. Where the list goes on is our own link: for each site where its page begins, and how many
+of that were told. Not promised: one moment for all sites.
+"""
+
+import asyncio
+import base64
+import json
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+from urllib.parse import quote
+
+from cheops.applications import Application, Resource
+from cheops.applications.aggregate import whole_value
+from cheops.applications.concern import Concern, item_of
+from cheops.applications.fields import body_of_one, text_at
+from cheops.applications.lists import listed, next_page, with_items, with_next
+from cheops.applications.merging import limit_of, merged, order_of
+from cheops.errors import BadRequest, SiteUnreachable
+from cheops.execute import OUTCOME
+from cheops.model import Reply, Request
+from cheops.reconcile.asking import Asker, Held, Said
+from cheops.reconcile.children import child_types
+from cheops.reconcile.ledger import Ledger
+from cheops.unite import PAGE
+
+SITE = "cheops_site"
+_COUNTS = frozenset({b"total-records", b"total-objects", b"x-total-count"})
+_DROPPED = frozenset({b"content-length", b"etag", b"last-modified", b"link", b"next-page", b"content-encoding"})
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Page:
+    """A site's page: where it begins, how many of its items were told before, and what the site said."""
+
+    said: Said
+    target: str
+    skip: int
+    items: list[Any]
+
+
+class SpanList:
+    """Lists of one site's ledger."""
+
+    def __init__(self, ledger: Ledger, asker: Asker, application: Application, is_down: Callable[[str], bool]) -> None:
+        self._ledger, self._asker, self._application, self._is_down = ledger, asker, application, is_down
+
+    async def reply(self, request: Request, concern: Concern, sites: Sequence[str], scope: str | None) -> Reply:
+        """The list; with a `scope` all that these sites have. Raises BadRequest, SiteUnreachable if none has a list."""
+        target, pages = _asked(request.target.decode("latin1"))
+        general = await self._asker.in_rids(target, request.service)
+        here_first = sorted(sites, key=lambda site: site != self._ledger.here)
+        asked = {site: (pages or {}).get(site, ("", 0)) for site in here_first if pages is None or site in pages}
+        found = await asyncio.gather(
+            *(
+                self._page(site, request, concern, at or general, skip, own=bool(at))
+                for site, (at, skip) in asked.items()
+            )
+        )
+        told = [page for page in found if page.said.well]
+        words = ", ".join(f"{page.said.site}={page.said.word}" for page in found)
+        if not told:
+            return _nearest(found, words)
+        items = await self._told(request, concern, told, scope is not None)
+        order, limit = order_of(target, concern.rules), limit_of(target, concern.rules)
+        shown, taken = merged({site: [item for _, item in of] for site, of in items.items()}, order, limit)
+        following = {
+            page.said.site: more
+            for page in told
+            if (more := _going_on(page, items[page.said.site], taken.get(page.said.site, 0), concern.rules))
+        }
+        placed = [_placed(item, site) for site, item in shown]
+        link = _url(request, target, following, scope) if following else ""
+        first = next((page for page in told if page.said.site in following), told[0])
+        return _written(concern.rules, told, placed, link, first.said.content, words)
+
+    async def _page(self, site: str, request: Request, concern: Concern, target: str, skip: int, *, own: bool) -> _Page:
+        """`own`: the target is in the ids of that site already."""
+        local = target if own else await self._asker.at_site(target, site)
+        if local is None:
+            return _Page(said=Said(site=site, why="no-part-yet"), target=target, skip=0, items=[])
+        if self._is_down(site):
+            return _Page(said=Said(site=site, why="unreachable"), target=local, skip=skip, items=[])
+        said = await self._asker.ask(site, request, local)
+        items = listed(said.content, concern.rules) if said.well else None
+        if said.well and items is None:
+            said = replace(said, reply=None, why="no-list")
+        return _Page(said=said, target=local, skip=skip, items=(items or [])[skip:])
+
+    # What of a site's page is told
+
+    async def _told(
+        self, request: Request, concern: Concern, pages: Sequence[_Page], everything: bool
+    ) -> dict[str, list[tuple[int, Any]]]:
+        """By site the items that are told, each with its place in the page; a whole is told by one site alone."""
+        found = await asyncio.gather(*(self._here(page, request, concern) for page in pages))
+        every = {page.said.site: items for page, items in zip(pages, found, strict=True)}
+        if concern.rules is None or concern.rules.span is None:
+            return {site: [one for one in enumerate(of) if one[1] is not None] for site, of in every.items()}
+        held = await self._held(request, concern, pages)
+        parts: dict[str, dict[str, Any]] = {}
+        for site, items in every.items():
+            for item, of in zip(items, held[site], strict=True):
+                if of and of.prime:
+                    parts.setdefault(of.rid, {})[site] = item
+        told: dict[str, list[tuple[int, Any]]] = {site: [] for site in every}
+        for site, items in every.items():
+            for place, (item, of) in enumerate(zip(items, held[site], strict=True)):
+                if of is None or not of.prime:
+                    told[site] += [(place, item)] if everything or site == self._ledger.here else []
+                elif self._teller(of) == site:
+                    known = parts[of.rid] | await self._missing(request, concern, of, set(parts[of.rid]))
+                    whole = whole_value(known, concern.rules, of.prime, self._ledger.here)
+                    told[site].append((place, {SITE: " % ".join(of.holders), **whole}))
+        return told
+
+    def _teller(self, of: Held) -> str:
+        """The site whose list tells of a whole: this one, else the first that can be asked."""
+        up = [site for site in of.holders if not self._is_down(site)]
+        return self._ledger.here if self._ledger.here in of.holders else next(iter(up), of.holders[0])
+
+    async def _missing(self, request: Request, concern: Concern, of: Held, there: set[str]) -> dict[str, Any]:
+        """The parts of a whole that stand in other pages of their sites."""
+        whole = self._ledger.wholes.get(of.rid)
+        sites = [site for site in of.holders if site not in there and not self._is_down(site)] if whole else []
+        found = {}
+        for site in sites:
+            assert whole
+            target = await self._asker.at_site(item_of(whole, self._application), site)
+            said = await self._asker.ask(site, request, target) if target else None
+            if said and said.well:
+                body = await self._asker.body_here(said.content, site, request.service)
+                found[site] = body_of_one(body, concern.rules)
+        return found
+
+    async def _held(self, request: Request, concern: Concern, pages: Sequence[_Page]) -> dict[str, list[Held | None]]:
+        """What each item is a part of, as its site knows it."""
+        ids = {page.said.site: [_id(item, concern.rules) for item in page.items] for page in pages}
+        known = await asyncio.gather(*(self._asker.held_at(site, request, ids[site]) for site in ids))
+        return {site: [held.get(one) for one in ids[site]] for site, held in zip(ids, known, strict=True)}
+
+    async def _here(self, page: _Page, request: Request, concern: Concern) -> list[Any]:
+        """The items of a page in this site's ids; None stands for what is no business of this site."""
+        site = page.said.site
+        if site == self._ledger.here:
+            return page.items
+        keeps = await self._keeps(site, request.service, concern)
+        kept = [item if keeps(item) else None for item in page.items]
+        if concern.rules is None or not concern.rules.refers:
+            return kept
+        translated: list[Any] = json.loads(
+            await self._asker.body_here(json.dumps(kept).encode(), site, request.service)
+        )
+        return translated
+
+    async def _keeps(self, site: str, service: str, concern: Concern) -> Callable[[Any], bool]:
+        """Whether an item of another site belongs to a whole: all that is inside of one by its path, else what names
+        one.
+        """
+        if (concern.parent and concern.parent.prime) or (concern.rules and concern.rules.span):
+            return lambda _: True
+        kinds = [kind for kind in child_types(self._application, service) if kind.type == concern.type]
+        fields = {kind.owner: kind.says.field for kind in kinds if kind.says.field}
+        ids = {owner: await self._ids(site, service, owner) for owner in fields}
+        return lambda item: any(text_at(item, field) in ids[owner] for owner, field in fields.items())
+
+    async def _ids(self, site: str, service: str, owner: str) -> frozenset[str]:
+        """The ids of the parts that a site has of the wholes of a type."""
+        wholes = [one.rid for one in self._ledger.wholes.values() if (one.service, one.type) == (service, owner)]
+        return frozenset((await self._ledger.local_ids(wholes, site)).values())
+
+
+def _id(item: Any, rules: Resource | None) -> str:
+    return text_at(item, rules.id) if rules else ""
+
+
+def _placed(item: Any, site: str) -> Any:
+    return {SITE: site, **item} if isinstance(item, dict) and SITE not in item else item
+
+
+def _going_on(
+    page: _Page, items: Sequence[tuple[int, Any]], taken: int, rules: Resource | None
+) -> tuple[str, int] | None:
+    """Where the next page of a site begins, and how many of that were told already; None if there is no more."""
+    assert page.said.reply
+    if taken < len(items):
+        return page.target, page.skip + items[taken][0]
+    following = next_page(page.target, page.said.reply.headers, page.said.content, rules)
+    return (following, 0) if following else None
+
+
+def _asked(target: str) -> tuple[str, dict[str, tuple[str, int]] | None]:
+    """The target without our own parameter, and where each site's page begins, if that stands in it."""
+    path, _, query = target.partition("?")
+    pairs = [pair for pair in query.split("&") if pair]
+    ours = [pair.partition("=")[2] for pair in pairs if pair.startswith(f"{PAGE}=")]
+    rest = "&".join(pair for pair in pairs if not pair.startswith(f"{PAGE}="))
+    plain = path + (f"?{rest}" if rest else "")
+    if not ours:
+        return plain, None
+    try:
+        pages = json.loads(base64.urlsafe_b64decode(ours[0] + "=" * (-len(ours[0]) % 4)))
+        found = {str(site): (str(at), int(skip)) for site, (at, skip) in pages.items()}
+    except (ValueError, AttributeError, TypeError) as error:
+        raise BadRequest(f"{PAGE} in the URL isn't one of ours", hint="Follow the links as they are.") from error
+    depth = path.count("/")
+    if any(at.partition("?")[0].count("/") != depth or skip < 0 for at, skip in found.values()):
+        raise BadRequest(f"{PAGE} in the URL leads elsewhere", hint="Follow the links as they are.")
+    return plain, found
+
+
+def _nearest(pages: Sequence[_Page], words: str) -> Reply:
+    """No site has told a list: what the first says that says anything."""
+    said = next((page.said for page in pages if page.said.reply), None)
+    if said is None or said.reply is None:
+        raise SiteUnreachable(f"none of the sites can tell: {words}", site=pages[0].said.site, executed="no")
+    return replace(said.reply, headers=(*said.reply.headers, (OUTCOME, words.encode())), body=_once(said.content))
+
+
+def _written(
+    rules: Resource | None, told: Sequence[_Page], items: list[Any], link: str, going_on: bytes, words: str
+) -> Reply:
+    """The list as the first site says it, with all items; `going_on` is one that goes on, if there is a `link`."""
+    first = told[0].said
+    assert first.reply
+    body = with_items(first.content, rules, items)
+    headers = [pair for pair in first.reply.headers if pair[0] not in _DROPPED | _COUNTS]
+    headers += _counted(told)
+    if link:
+        body = with_next(body, rules, going_on, link)
+        headers += [(b"link", f'<{link}>; rel="next"'.encode()), (b"next-page", link.encode())]
+    headers += [(b"content-length", str(len(body)).encode()), (OUTCOME, words.encode())]
+    return replace(first.reply, headers=tuple(headers), body=_once(body))
+
+
+def _counted(told: Sequence[_Page]) -> list[tuple[bytes, bytes]]:
+    """How many there are in all, where each site says it."""
+    said = [dict(page.said.reply.headers) for page in told if page.said.reply]
+    names = [name for name in said[0] if name in _COUNTS and all(each.get(name, b"").isdigit() for each in said)]
+    return [(name, str(sum(int(each[name]) for each in said)).encode()) for name in names]
+
+
+def _url(request: Request, target: str, following: Mapping[str, tuple[str, int]], scope: str | None) -> str:
+    """Where the list goes on, at the front that was asked."""
+    word = base64.urlsafe_b64encode(json.dumps(following).encode()).decode().rstrip("=")
+    prefix = f"/~scope/{quote(scope, safe='')}" if scope else ""
+    host = next((value.decode("latin1") for value in request.values(b"host")), "")
+    origin = f"http://{host}" if host else ""
+    return f"{origin}{prefix}{target}{'&' if '?' in target else '?'}{PAGE}={word}"
+
+
+async def _once(body: bytes) -> AsyncGenerator[bytes, None]:
+    yield body
