@@ -166,6 +166,12 @@ class NotReplicated(CheopsError):
     code, status, title, fault = "not-replicated", 409, "The resource isn't replicated", Fault.CALLER
 
 
+class CantDivide(CheopsError):
+    """A request can't be divided among the sites of what it is for."""
+
+    code, status, title, fault = "cant-divide", 400, "The request can't be divided among the sites", Fault.CALLER
+
+
 class Ambiguous(CheopsError):
     """What names a resource names several."""
 

@@ -108,19 +108,24 @@ def put(body: bytes, path: str, string: str) -> bytes:
 
     A body that is no JSON object, or in which something else is in the way, stays as it is.
     """
+    return put_json(body, path, quoted(string))
+
+
+def put_json(body: bytes, path: str, json_text: str) -> bytes:
+    """As `put`, of any value, which is written in JSON."""
     text = text_of(body)
     if text is None or not text.lstrip().startswith("{"):
         return body
     there = {value.path: value for value in values(text)}
     if path in there:
         value = there[path]
-        return replaced(text, {(value.start, value.end): quoted(string)}).encode()
+        return replaced(text, {(value.start, value.end): json_text}).encode()
     steps = path.split(".")
     depth = next(n for n in range(len(steps) - 1, -1, -1) if ".".join(steps[:n]) in there)
     around = there[".".join(steps[:depth])]
     if text[around.start] != "{":
         return body
-    inside = quoted(string)
+    inside = json_text
     for name in reversed(steps[depth + 1 :]):
         inside = "{" + f"{quoted(name)}: {inside}" + "}"
     at = around.start + 1
