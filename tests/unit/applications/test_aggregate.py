@@ -122,3 +122,11 @@ def test_hostile_replies_do_no_harm() -> None:
     assert json.loads(whole_of({"Site1": deep, "Site2": deep[:-2] + b',"b":1}}'}, None, "Site1", "Site1"))
     digits = b'{"a": {"n": ' + b"9" * 4300 + b"}}"
     assert whole_of({"Site1": digits, "Site2": digits}, SUM, "Site1", "Site1") == digits
+
+
+def test_what_nests_beyond_all_reason_is_the_first_parts() -> None:
+    one: Any = 1
+    for _ in range(5000):
+        one = {"a": one}
+    assert whole_value({"Site1": one, "Site2": {"a": {"b": 2}}}, None, "Site1", "Site1")["a"]["b"] == 2
+    whole_value({"Site1": one, "Site2": {**one}}, None, "Site1", "Site1")
