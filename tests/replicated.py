@@ -21,7 +21,7 @@ from cheops.ports import COMMAND, CONTENT, HOLDERS, LOG, LogStore, Transport
 from cheops.reconcile.applying import Settings
 from cheops.reconcile.assembly import Ground, Reconciling
 from cheops.record.operation import Dot
-from cheops.replicate import Replication
+from cheops.replicate import requests_on
 from cheops.sites.memory import PeersInMemory
 from cheops.stores.blobs import BlobsInMemory
 from cheops.stores.kept import KeptInMemory
@@ -128,7 +128,7 @@ class SiteInMemory:
         self.parts = Reconciling(ground, Settings(application=described, seconds=5.0, carry=carry))
         await self.parts.open()
         parts = self.parts
-        replication = Replication(parts.ledger, parts.writer, transport, self.peers, lambda: described)
+        replication = requests_on(parts, transport, self.peers, lambda: described)
         replication.managed = frozenset(described.services)
         self.pipeline = Pipeline(
             application=described,

@@ -85,7 +85,7 @@ class Pipeline:
         """What several sites hold together. Raises BadRequest for anything but a read."""
         if carried.request.method not in READS:
             raise BadRequest("a scope with & for a write makes a resource", hint="This agent keeps none.")
-        rids_at = self.replication.rids_at if self.replication else None
+        rids_at = self.replication.asker.held_at if self.replication else None
         rules = self.replication.rules_of(carried.request) if self.replication else None
         return await Union(executor, self.view.site, rules, rids_at).reply(self._sendings(plan, carried), carried.text)
 
@@ -99,7 +99,8 @@ class Pipeline:
             return None
         check_carried_out(scope)
         shares = {name: canonical(place) for name, place in locations.items() if name != service}
-        meant = await replication.meant(carried.request, locations.get(service), shares)
+        prime = scope.prime.name if scope.prime else ""
+        meant = await replication.meant(carried.request, locations.get(service), shares, prime, carried.text)
         view = await self._view(scope, service)
         if only:
             asked = await replication.planned(meant, view)

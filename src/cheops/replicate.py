@@ -25,12 +25,16 @@ from cheops.bodies import Ending, KeptBody
 from cheops.errors import CheopsError, Circle, NotReplicated, SiteUnreachable, Subset
 from cheops.execute import Executor, Sending
 from cheops.model import PeerState, Reply, Request, View
+from cheops.plan.cross import spanned_by
 from cheops.plan.replication import replicas_of
 from cheops.ports import HOLDERS, Peers, Transport
+from cheops.reconcile.asking import Asker
+from cheops.reconcile.assembly import Reconciling
 from cheops.reconcile.book import Book
 from cheops.reconcile.ledger import Ledger
 from cheops.reconcile.writing import Writer
-from cheops.scope import Location, Replicas, SiteName, Spread
+from cheops.scope import Cross, Location, Replicas, SiteName, Spread
+from cheops.span import Asked, Spans
 
 PASSED = b"cheops-passed"  # the site that has passed a request on
 UNABLE = frozenset({502, 503, 504})
@@ -48,6 +52,8 @@ class Meant:
     concern: Concern
     location: Location | None
     shares: dict[str, str] = field(default_factory=dict)
+    prime: str = ""
+    scope: str | None = None
 
     @property
     def writes(self) -> bool:
@@ -64,9 +70,11 @@ class Replication:
         transport: Transport,
         peers: Peers,
         application: Callable[[], Application],
+        asker: Asker,
+        spans: Spans,
     ) -> None:
         self._ledger, self._writer, self._transport, self._peers = ledger, writer, transport, peers
-        self._application = application
+        self._application, self.asker, self.spans = application, asker, spans
         self.managed: frozenset[str] = frozenset()
         self._unknown: dict[tuple[str, bytes], float] = {}
 
@@ -74,16 +82,23 @@ class Replication:
         """Whether a request for a service has to be looked at here at all."""
         return (
             service in self.managed
-            or isinstance(location, Replicas)
-            or getattr(location, "spread", None) is Spread.EACH
+            or isinstance(location, Replicas | Cross)
+            or getattr(location, "spread", None) in (Spread.EACH, Spread.ACROSS)
         )
 
-    async def meant(self, request: Request, location: Location | None, shares: dict[str, str]) -> Meant:
+    async def meant(
+        self,
+        request: Request,
+        location: Location | None,
+        shares: dict[str, str],
+        prime: str = "",
+        scope: str | None = None,
+    ) -> Meant:
         """What a request concerns, as far as this site knows."""
         target = request.target.decode("latin1")
         named = await self._ledger.find(segments(target), request.service)
         found = concern(request.method, target, request.service, self._application(), named, self._ledger.here)
-        return Meant(request=request, concern=found, location=location, shares=shares)
+        return Meant(request=request, concern=found, location=location, shares=shares, prime=prime, scope=scope)
 
     async def planned(self, meant: Meant, view: View) -> list[tuple[str, Request]] | None:
         """What each site would be asked; None for what concerns no replicated resource, or is a read. Raises Subset."""
@@ -103,6 +118,11 @@ class Replication:
 
     async def serve(self, meant: Meant, view: View, executor: Executor) -> Reply | None:
         """The reply to a request; None if it concerns no replicated resource, so that its plan is carried out."""
+        asked = Asked(request=meant.request, concern=meant.concern, shares=meant.shares, scope=meant.scope)
+        if where := spanned_by(meant.location, meant.prime, view):
+            return await self.spans.scoped(asked, where, executor)
+        if meant.location is None and (reply := await self.spans.serve(asked, executor)):
+            return reply
         sites = replicas_of(meant.location, view) if meant.location else None
         if not meant.writes:
             return await self._read(meant, sites, executor)
@@ -312,6 +332,14 @@ class Replication:
         book = await self._ledger.book(rid)
         assert book, "what is found is there"
         return book
+
+
+def requests_on(
+    parts: Reconciling, transport: Transport, peers: Peers, application: Callable[[], Application]
+) -> Replication:
+    """What requests meet of all that."""
+    spans = Spans(parts.ledger, parts.spanner, parts.asker, transport, peers, application)
+    return Replication(parts.ledger, parts.writer, transport, peers, application, parts.asker, spans)
 
 
 def bare(request: Request) -> Request:

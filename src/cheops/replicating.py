@@ -15,7 +15,7 @@ from cheops.ports import Credentials, KeptScopes, LogStore, Peers, Transport
 from cheops.reconcile.applying import Settings
 from cheops.reconcile.assembly import Ground, Reconciling
 from cheops.record.operation import Dot
-from cheops.replicate import Replication
+from cheops.replicate import requests_on
 from cheops.stores.blobs import BlobFiles
 from cheops.stores.sql import open_log
 from cheops.web.admin import names_of
@@ -54,9 +54,7 @@ class Replicating:
             shared=site.settings.store.url is not None,
         )
         self.parts = Reconciling(ground, self._settings())
-        self.requests = Replication(
-            self.parts.ledger, self.parts.writer, transport, peers, lambda: self._site.application
-        )
+        self.requests = requests_on(self.parts, transport, peers, lambda: self._site.application)
         self.requests.managed = site.managed
         self._own: frozenset[str] = frozenset()
 

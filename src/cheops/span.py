@@ -1,12 +1,12 @@
 """Requests that concern resources which span sites, and what belongs to these.
 
-    write, scope `A % B`                        makes a whole, on all of them or none                reconcile/spanning.py
-    write of a whole                            changed on all its sites, through its log            the same
-    creation inside of a whole, here            made here alone, in the ids of this site's part; or, if its kind spans
-                                                sites too, on all sites of the whole
-    write, or read, of a child by its id        here, else at the site that has it
-    read of a whole                             the parts of all sites that can be reached, as one   applications/aggregate.py
-    list of wholes, or of children              those of all its sites, each with its site           span_list.py
+    write, scope `A % B`                   makes a whole, on all of them or none              reconcile/spanning.py
+    write of a whole                       changed on all its sites, through its log          the same
+    creation inside of a whole, here       made here alone, in the ids of this site's part; or, if its kind spans sites
+                                           too, on all sites of the whole
+    write, or read, of a child by its id   here, else at the site that has it
+    read of a whole                        the parts that can be reached, as one              applications/aggregate.py
+    list of wholes, or of children         those of all its sites, each with its site         span_list.py
 
 At a site that has no part, requests go on to one that has (replicate.py).
 """
@@ -80,7 +80,7 @@ class Spans:
                 return await self._pass_on(asked.request, where.sites, executor)
             return await self.whole(asked, concern.summary)
         if concern.kind is None:
-            return await self.list(asked, where.sites, executor, scoped=True)
+            return await self.listed(asked, where.sites, executor, scoped=True)
         if not concern.may_make:
             raise NotReplicated(
                 f"nothing that spans sites is at {asked.request.target.decode('latin1')}",
@@ -154,7 +154,7 @@ class Spans:
 
     # Lists
 
-    async def list(self, asked: Asked, sites: Sequence[str], executor: Executor, *, scoped: bool) -> Reply:
+    async def listed(self, asked: Asked, sites: Sequence[str], executor: Executor, *, scoped: bool) -> Reply:
         """What these sites hold together."""
         listing = SpanList(self._ledger, self._asker, self._application(), self._is_down)
         return await listing.reply(asked.request, asked.concern, sites, asked.scope if scoped else None)
@@ -182,7 +182,7 @@ class Spans:
         if concern.parent and concern.parent.prime and self._here not in sites:
             return await self._pass_on(request, sites, executor)
         if concern.lists and not concern.id:
-            return None if _watches(request) else await self.list(asked, sites, executor, scoped=False)
+            return None if _watches(request) else await self.listed(asked, sites, executor, scoped=False)
         return await self._found(asked, sites, executor)
 
     # Children

@@ -1,4 +1,4 @@
-"""A list of wholes, or of what belongs to them: of all their sites, sorted and cut into pages as the service itself does.
+"""A list of wholes, or of what belongs to them: of all their sites, sorted and cut into pages as the service does it.
 
 Of another site's list only what belongs to a whole is this site's business, unless the scope says so. Each item says
 where it is, in `cheops_site`. Where the list goes on is our own link: for each site where its page begins, and how many

@@ -17,9 +17,10 @@ from cheops.applications.replies import made
 from cheops.errors import BadRequest, SiteUnreachable
 from cheops.execute import OUTCOME, Executor, Sending
 from cheops.model import Reply, Request
+from cheops.reconcile.asking import Held
 
 PAGE = "cheops-page"
-RidsAt = Callable[[str, Request, Sequence[str]], Awaitable[dict[str, tuple[str, list[str]]]]]
+RidsAt = Callable[[str, Request, Sequence[str]], Awaitable[dict[str, Held]]]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -97,7 +98,7 @@ class Union:
     ) -> list[object]:
         """All items; of those that are replicas of the same, the first site's."""
         ids = {site: [self._id(item) for item in items] for site, items in lists.items()}
-        rids = {}
+        rids: dict[str, dict[str, Held]] = {}
         if self._rids_at:
             known = await asyncio.gather(*(self._rids_at(site, request, ids[site]) for site in lists))
             rids = dict(zip(lists, known, strict=True))
@@ -109,8 +110,8 @@ class Union:
             if self._tells(site, rids.get(site, {}).get(one), sites)
         ]
 
-    def _tells(self, site: str, replica: tuple[str, list[str]] | None, sites: Sequence[str]) -> bool:
-        return replica is None or site == next((other for other in sites if other in replica[1]), site)
+    def _tells(self, site: str, replica: Held | None, sites: Sequence[str]) -> bool:
+        return replica is None or site == next((other for other in sites if other in replica.holders), site)
 
     def _id(self, item: object) -> str:
         bare = self._rules.model_copy(update={"one": None}) if self._rules else None

@@ -1,15 +1,28 @@
 """Where a resource is to be held, as `cheops resource scope` says it. Pure."""
 
+from dataclasses import dataclass
+
 from cheops.errors import BadScope
 from cheops.model import View
+from cheops.plan.cross import spanned_by
 from cheops.plan.replication import replicas_of
 from cheops.scope import ScopeError, SiteName, canonical, parse
 
 
-def placement_of(text: str, service: str, view: View) -> tuple[str, ...]:
-    """The sites of a scope that says where a resource of `service` is to be: {image: Site1 & Site3}, or Site1 & Site3.
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Placement:
+    """The sites, and of parts the prime, if the scope names one; `spans` None: the scope fits copies and parts."""
 
-    Raises BadScope, and as replicas_of does.
+    sites: tuple[str, ...]
+    prime: str = ""
+    spans: bool | None = None
+
+
+def placement_of(text: str, service: str, view: View) -> Placement:
+    """What a scope says of where a resource of `service` is to be: {image: Site1 & Site3}, Site1 & Site3, or
+    {network: Site1 % Site3, prime: Site3}.
+
+    Raises BadScope, and as replicas_of and spanned_by do.
     """
     try:
         resolved = view.names.resolve(parse(text), for_service=service)
@@ -21,7 +34,12 @@ def placement_of(text: str, service: str, view: View) -> tuple[str, ...]:
         others = ", ".join(bound) or "nothing"
         what = f"the resource is of '{service}', and the scope binds {others}"
         raise BadScope(what, hint=f"Write where it is to be: {{{service}: Site1 & Site2}}")
-    sites = (location.name,) if isinstance(location, SiteName) else replicas_of(location, view)
+    prime = resolved.prime.name if resolved.prime else ""
+    if isinstance(location, SiteName):
+        return Placement(sites=(location.name,), prime=prime)
+    if where := spanned_by(location, prime, view):
+        return Placement(sites=where.sites, prime=prime, spans=True)
+    sites = replicas_of(location, view)
     if sites is None:
         raise BadScope(f"'{canonical(location)}' isn't a place to be at", hint="Name sites: Site1, or Site1 & Site2.")
-    return sites
+    return Placement(sites=sites, spans=False)

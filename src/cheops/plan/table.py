@@ -6,6 +6,7 @@ from typing import Any
 from cheops.errors import NotYet
 from cheops.model import Resolved, View
 from cheops.plan.around import go_around
+from cheops.plan.cross import read_parts
 from cheops.plan.otherwise import fall_over
 from cheops.plan.replication import read_each
 from cheops.plan.sharing import share
@@ -28,14 +29,14 @@ from cheops.scope import (
 PLANNED_BY: Mapping[type, Callable[[str, Any, Resolved, View], Plan]] = {
     SiteName: share,
     Otherwise: fall_over,
-    Around: go_around,
     Replicas: read_each,
+    Cross: read_parts,
 }
-NOT_YET: Mapping[type | Spread, str] = {
-    Cross: "a resource that spans sites (%)",
-    Spread.ACROSS: "a resource that spans sites (%)",
+SPREAD_BY: Mapping[Spread, Callable[[str, Any, Resolved, View], Plan]] = {
+    Spread.FIRST: go_around,
+    Spread.EACH: read_each,
+    Spread.ACROSS: read_parts,
 }
-"""Operators that are understood but not carried out by this version."""
 
 
 def make_plan(scope: Scope, service: str, view: View) -> Plan:
@@ -46,8 +47,7 @@ def make_plan(scope: Scope, service: str, view: View) -> Plan:
     check_carried_out(scope)
     resolved = Resolved(location_of={binding.service: binding.location for binding in scope.bindings})
     location = resolved.location_of.get(service, SiteName(name=view.site))
-    each = isinstance(location, Around) and location.spread is Spread.EACH
-    planned_by = read_each if each else PLANNED_BY[type(location)]
+    planned_by = SPREAD_BY[location.spread] if isinstance(location, Around) else PLANNED_BY[type(location)]
     return planned_by(service, location, resolved, view)
 
 
@@ -66,7 +66,7 @@ def centres_of(scope: Scope, service: str) -> set[str]:
 def _refuse(binding: Binding) -> None:
     for inner in walk(binding.location):
         kind = inner.spread if isinstance(inner, Around) else type(inner)
-        asks = NOT_YET.get(kind) or (_REPLICAS if kind in _MANY and _chooses(binding.location) else "")
+        asks = _SEVERAL if kind in _MANY and _chooses(binding.location) else ""
         if asks:
             raise NotYet(
                 f"'{binding.service}: {canonical(binding.location)}' asks for {asks}, "
@@ -77,8 +77,8 @@ def _refuse(binding: Binding) -> None:
             )
 
 
-_MANY: tuple[type | Spread, ...] = (Replicas, Spread.EACH)
-_REPLICAS = "replication (&) together with a choice (;)"
+_MANY: tuple[type | Spread, ...] = (Replicas, Spread.EACH, Cross, Spread.ACROSS)
+_SEVERAL = "replication (&) or parts (%) together with a choice (;)"
 
 
 def _chooses(location: Location) -> bool:

@@ -16,6 +16,7 @@ from typing import IO, Any
 from cheops.applications import Application, Resource
 from cheops.applications.concern import item_of
 from cheops.applications.credentials import secret_headers
+from cheops.applications.divide import divided
 from cheops.applications.lists import listed, next_page
 from cheops.applications.replies import (
     Follow,
@@ -29,10 +30,10 @@ from cheops.applications.replies import (
     with_missing,
 )
 from cheops.applications.translate import Translated, along, at_site, in_rids, rids_in, values_in
-from cheops.errors import CheopsError, CredentialsFailed, NoIdThere, Refused, SiteUnreachable, StoreFailed
+from cheops.errors import CantDivide, CheopsError, CredentialsFailed, NoIdThere, Refused, SiteUnreachable, StoreFailed
 from cheops.model import Headers, Reply, Request
 from cheops.ports import Blobs, Credentials, Transport
-from cheops.reconcile.book import Book
+from cheops.reconcile.book import Book, parts_of
 from cheops.reconcile.judging import Answer, Verdict, judge, repeats
 from cheops.reconcile.ledger import Ledger
 from cheops.reconcile.steps import Step
@@ -101,6 +102,9 @@ class Applier:
             if callers is None:
                 recorded = await self._for_caller(book, op, recorded)
             request = await self._request(book, op, recorded, headers or ())
+        except CantDivide as error:
+            refused = self._now(before, state=State.REFUSED, run=self._run(book), code=error.code, why=error.detail)
+            return Applied(outcome=refused)
         except _Waits as waits:
             if op.kind is Kind.DELETE and not book.local_id(self._here):  # it was never made here, and never will be
                 return Applied(outcome=self._now(before, state=State.DONE, run=self._run(book), code="", why=""))
@@ -163,6 +167,8 @@ class Applier:
         body = recorded.body
         inline = body.inline if body else None
         recast = await self.localise(recorded, inline, self._shares(op))
+        if book.log.prime and recast.body is not None and not op.facet:
+            recast = replace(recast, body=self._part(book, recast.body))
         headers = tuple((name.encode("latin1"), value.encode("latin1")) for name, value in recast.headers)
         names = {name for name, _ in credentials}
         if b"host" not in names:
@@ -183,6 +189,11 @@ class Applier:
         )
         shares = self._shares(op)
         return self.settings.carry(request, shares) if shares else request
+
+    def _part(self, book: Book, body: bytes) -> bytes:
+        """What is this site's part of what the whole is to be. Raises CantDivide."""
+        rules = self._rules(book)
+        return divided(body, rules, parts_of(book), self._here) if rules else body
 
     def _shares(self, op: Operation) -> dict[str, str]:
         """Where this site calls other services meanwhile: some sites may use another's, since they lack something."""

@@ -9,13 +9,17 @@ from cheops.applications import Application
 from cheops.errors import NotThere
 from cheops.ports import Blobs, Credentials, LogStore, Peers, Transport
 from cheops.reconcile.applying import Applier, Settings
+from cheops.reconcile.asking import Asker
 from cheops.reconcile.audit import Audit
 from cheops.reconcile.bodies import Bodies
+from cheops.reconcile.children import Family
 from cheops.reconcile.engine import Engine
 from cheops.reconcile.exchange import Exchange
 from cheops.reconcile.ledger import Ledger
 from cheops.reconcile.operating import Operator
+from cheops.reconcile.placing import Placer
 from cheops.reconcile.reading import Reader
+from cheops.reconcile.spanning import Spanner
 from cheops.reconcile.writing import Writer
 from cheops.record.operation import Dot
 
@@ -68,9 +72,17 @@ class Reconciling:
             ground.digits,
         )
 
+        self.asker = Asker(self.ledger, ground.transport, self._application)
+        family = Family(self.asker, self._application)
+        self.spanner = Spanner(
+            self.ledger, self.writer, self.exchange, self.asker, family, ground.peers, self._application
+        )
         reader = Reader(self.ledger, ground.transport, ground.credentials, ground.peers, lambda: self.applier.settings)
         audit = Audit(self.ledger, self.engine, self.applier, reader, self.bodies)
-        self.operator = Operator(self.ledger, self.engine, ground.transport, ground.peers, self._application, audit)
+        placer = Placer(self.ledger, family, ground.peers, ground.credentials, self._application)
+        self.operator = Operator(
+            self.ledger, self.engine, ground.transport, ground.peers, self._application, audit, placer
+        )
 
     def _application(self) -> Application:
         return self.applier.settings.application

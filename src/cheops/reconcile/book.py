@@ -3,6 +3,7 @@
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+from cheops.applications.divide import Parts
 from cheops.ports import Dossier
 from cheops.record.log import Log
 from cheops.record.operation import FINAL, WITHDRAWN, Dot, Item, Kind, Operation, Outcome, State
@@ -66,6 +67,12 @@ class Book:
         """Whether the site has executed all that it knows to be in force."""
         outcomes = [self.outcome(op.dot, site) for op in self.log.effective]
         return all(outcome and outcome.state in FINAL for outcome in outcomes)
+
+
+def parts_of(book: Book) -> Parts:
+    """The sites of a whole, as its log has them."""
+    log = book.log
+    return Parts(prime=log.prime, sites=log.placement, slots=log.slots, born=log.born)
 
 
 def withdrawn(outcomes: Mapping[Dot, Mapping[str, Outcome]]) -> frozenset[Dot]:

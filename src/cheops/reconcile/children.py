@@ -64,28 +64,36 @@ class Family:
         """Raises ReliedOn with the children that a whole has at these sites, of types that hold it if that matters,
         and HolderUnreachable if one of them can't say.
         """
-        kinds = [kind for kind in child_types(self._application(), book.summary.service) if _is_of(kind, book)]
-        kinds = [kind for kind in kinds if not kind.says.spans and (kind.says.holds or not holding)]
-        asked = [(kind, site) for kind in kinds for site in sites]
-        found = await asyncio.gather(*(self._at(book, kind, site, request) for kind, site in asked))
-        mute = dict.fromkeys(site for (_, site), items in zip(asked, found, strict=True) if items is None)
+        named, mute = await self.named(book, sites, request, holding=holding)
         if mute:
             raise HolderUnreachable(
                 f"{' and '.join(mute)} can't say whether something belongs to its part; {what}",
                 hint="Send it again once the site is up: `cheops sites`.",
-                sites=list(mute),
+                sites=mute,
             )
-        named = [
-            f"{kind.type} {text_at(item, kind.rules.id)} at {site}"
-            for (kind, site), items in zip(asked, found, strict=True)
-            for item in items or ()
-        ]
         if named:
             raise ReliedOn(
                 f"{len(named)} resources belong to it: {', '.join(named[:LISTED])}{' …' if named[LISTED:] else ''}",
                 hint="Delete them first.",
                 relying=named[:100],
             )
+
+    async def named(
+        self, book: Book, sites: Sequence[str], request: Request, *, holding: bool
+    ) -> tuple[list[str], list[str]]:
+        """What belongs to the parts of these sites, in words, and the sites that can't say."""
+        kinds = [kind for kind in child_types(self._application(), book.summary.service) if _is_of(kind, book)]
+        kinds = [kind for kind in kinds if not kind.says.spans and (kind.says.holds or not holding)]
+        asked = [(kind, site) for kind in kinds for site in sites]
+        found = await asyncio.gather(*(self._at(book, kind, site, request) for kind, site in asked))
+        every = list(zip(asked, found, strict=True))
+        mute = dict.fromkeys(site for (_, site), items in every if items is None)
+        named = [
+            f"{kind.type} {text_at(item, kind.rules.id)} at {site}"
+            for (kind, site), items in every
+            for item in items or ()
+        ]
+        return named, list(mute)
 
     async def _at(self, book: Book, kind: ChildType, site: str, request: Request) -> Sequence[object] | None:
         local = book.local_id(site)

@@ -40,8 +40,8 @@ _TELLS = {
 
 @dataclass(frozen=True, kw_only=True)
 class Command:
-    """What one agent asks of another on behalf of an operator. `operation` is AUTHOR/N, as are `operations`; `sites`
-    and `leave` are of a placement; `seconds` is how long to wait, `known` what the asker knows of the log.
+    """What one agent asks of another on behalf of an operator. `operation` is AUTHOR/N, as are `operations`; `sites`,
+    `leave` and `prime` are of a placement; `seconds` is how long to wait, `known` what the asker knows of the log.
     """
 
     what: str
@@ -51,6 +51,7 @@ class Command:
     local_id: str = ""
     sites: tuple[str, ...] = ()
     leave: str = "keep"
+    prime: str = ""
     seconds: float = 0.0
     known: Mapping[str, int] = field(default_factory=dict)
 

@@ -35,6 +35,7 @@ from cheops.reconcile.drift import Verified
 from cheops.reconcile.engine import Engine
 from cheops.reconcile.ledger import Draft, Ledger
 from cheops.reconcile.listing import PAGE, Lists
+from cheops.reconcile.placing import Placer
 from cheops.reconcile.showing import (
     FAILED,
     WAITING,
@@ -48,7 +49,7 @@ from cheops.reconcile.showing import (
     resource_shown,
     unheard,
 )
-from cheops.record.operation import Kind, Operation, State
+from cheops.record.operation import Operation, State
 
 T = TypeVar("T")
 ASK_SECONDS = 15.0
@@ -85,9 +86,10 @@ class Operator:
         peers: Peers,
         application: Callable[[], Application],
         audit: Audit,
+        placer: Placer,
     ) -> None:
         self._ledger, self._engine, self._transport, self._peers = ledger, engine, transport, peers
-        self._application = application
+        self._application, self._placer = application, placer
         self.lists = Lists(ledger, peers)
         self._local: dict[str, Callable[[Command], Awaitable[Any]]] = {
             "find": self._known,
@@ -102,6 +104,7 @@ class Operator:
             "repair": lambda command: audit.repair(command, self._at),
             "read": audit.read,
             "mend": audit.mend,
+            "children": placer.children,
         }
 
     @property
@@ -170,8 +173,9 @@ class Operator:
         except CheopsError as error:
             return Told(site=site, done=False, what=str(error))
 
-    async def place(self, name: str, sites: Sequence[str], leave: str = "keep") -> str:
+    async def place(self, name: str, sites: Sequence[str], leave: str = "keep", prime: str = "") -> str:
         """Has a resource held by these sites from now on; `leave`: what others do with their copy, "keep" or "delete".
+        What spans sites has its parts there; a `prime` that is named becomes it.
 
         The name of the operation. Raises NothingToDo, NotThere, BadRequest, Ambiguous, HolderUnreachable, StoreFailed.
         """
@@ -180,8 +184,11 @@ class Operator:
                 "it isn't said where the resource is to be, or what becomes of its copies elsewhere",
                 hint="Name at least one site; --leave is keep or delete.",
             )
-        command = Command(what="place", sites=tuple(dict.fromkeys(sites)), leave=leave)
-        return await self._at_holder(name, command, str)
+        command = Command(what="place", sites=tuple(dict.fromkeys(sites)), leave=leave, prime=prime)
+        found = await self.find(name)
+        if found.prime and found.prime != self.here and (not prime or self._is_up(found.prime)):
+            return await self._at(found.prime, Command(**{**vars(command), "resource": found.rid}), str)
+        return await self._at_holder(found.rid, command, str)
 
     async def verify(self, name: str, seconds: float) -> Verified:
         """Compares the replicas of a resource; each site may read for so long. Raises as `show` does."""
@@ -248,23 +255,7 @@ class Operator:
         return told
 
     async def _place(self, command: Command) -> str:
-        def make(book: Book | None, draft: Draft) -> Operation:
-            living = self._living(book, command.resource)
-            if set(living.holders) == set(command.sites):
-                raise NothingToDo(f"{living.rid} is to be at {' & '.join(command.sites)} already")
-            return Operation(
-                rid=living.rid,
-                author=draft.author,
-                n=draft.n,
-                stamp=draft.stamp,
-                after=draft.after,
-                kind=Kind.PLACE,
-                placement=command.sites,
-                leave=command.leave,
-            )
-
-        _, op = await self._ledger.append(command.resource, make)
-        return name_of(op.dot)
+        return await self._placer.place(command, lambda site, asked: self._at(site, asked, list[str]))
 
     async def _apply(self, command: Command) -> str:
         def make(book: Book | None, draft: Draft) -> Operation:

@@ -99,7 +99,7 @@ class OperationShown:
 
 @dataclass(frozen=True, kw_only=True)
 class ResourceListed:
-    """A resource in a list. `rid` names it on every site."""
+    """A resource in a list. `rid` names it on every site; with a `prime` it spans those that hold it."""
 
     rid: str
     service: str
@@ -108,6 +108,7 @@ class ResourceListed:
     placement: list[str]
     parent: str = ""
     gone: bool = False
+    prime: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -164,6 +165,7 @@ def listed(summary: Summary) -> ResourceListed:
         placement=list(summary.placement),
         parent=summary.parent,
         gone=summary.gone,
+        prime=summary.prime,
     )
 
 

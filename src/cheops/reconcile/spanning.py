@@ -7,7 +7,7 @@ import asyncio
 import json
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from cheops.applications import Application, Resource
 from cheops.applications.aggregate import whole_of
@@ -15,16 +15,17 @@ from cheops.applications.concern import Concern, item_of
 from cheops.applications.divide import Parts, divided, overlapping, range_of
 from cheops.applications.replies import chosen_in, has_key, key_in, made
 from cheops.errors import AlreadyThere, BadRequest, HolderUnreachable
+from cheops.execute import OUTCOME
 from cheops.model import Headers, PeerState, Reply, Request
+from cheops.plan.cross import Spanned
 from cheops.ports import Peers
 from cheops.reconcile.asking import Asker
-from cheops.reconcile.book import Book
+from cheops.reconcile.book import Book, parts_of
 from cheops.reconcile.children import Family, span_of
 from cheops.reconcile.dependencies import DEPENDENCIES
 from cheops.reconcile.exchange import Exchange
 from cheops.reconcile.ledger import Draft, Ledger
 from cheops.reconcile.writing import (
-    OUTCOME,
     RESOURCE,
     WAIT_SECONDS,
     Begun,
@@ -40,22 +41,8 @@ from cheops.record.operation import Body, Kind, Operation, Outcome, Recorded, St
 from cheops.record.resource import Summary
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Spanned:
-    """Where a whole is to be: its sites in their order, and the prime among them."""
-
-    sites: tuple[str, ...]
-    prime: str
-
-    @property
-    def parts(self) -> Parts:
-        return Parts(prime=self.prime, sites=self.sites, slots=self.sites, born=len(self.sites))
-
-
-def parts_of(book: Book) -> Parts:
-    """The sites of a whole, as its log has them."""
-    log = book.log
-    return Parts(prime=log.prime, sites=log.placement, slots=log.slots, born=log.born)
+def parts_at_birth(where: Spanned) -> Parts:
+    return Parts(prime=where.prime, sites=where.sites, slots=where.sites, born=len(where.sites))
 
 
 class Spanner:
@@ -101,7 +88,7 @@ class Spanner:
             await self._draft(request, concern, body, where, shares)
             asked = await self._writer.preview(replace(request, body=None), concern, where.sites, shares)
             inline = body.inline if body else None
-            parts = [self._part(inline, concern.rules, where.parts, site) for site, _ in asked]
+            parts = [self._part(inline, concern.rules, parts_at_birth(where), site) for site, _ in asked]
             return [(site, one, part) for (site, one), part in zip(asked, parts, strict=True)]
 
     async def _draft(
@@ -114,7 +101,7 @@ class Spanner:
                 hint="Send what spans sites in a small one.",
             )
         for site in where.sites:
-            self._part(body.inline if body else None, concern.rules, where.parts, site)
+            self._part(body.inline if body else None, concern.rules, parts_at_birth(where), site)
         self._check_up(where.sites)
         lacks = await self._writer.lacking(_sharing(request), concern, body, where.sites)
         return await self._writer.written(request, concern, body, where.sites, {**shares, **lacks}, where.prime)

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Query
 from pydantic import BaseModel, Field
 
+from cheops.errors import BadRequest
 from cheops.model import View
 from cheops.plan.placement import placement_of
 from cheops.reconcile.audit import Repaired
@@ -123,8 +124,11 @@ def _commanding(router: APIRouter, operator: Operator, view: Callable[[], View])
     async def place(rid: str, placement: Placement) -> Made:
         """A resource is held by other sites from now on; a new one is filled before it counts."""
         found = await operator.find(rid)
-        sites = placement_of(placement.scope, found.service, view())
-        return Made(operation=await operator.place(found.rid, sites, placement.leave))
+        where = placement_of(placement.scope, found.service, view())
+        if where.spans is not None and where.spans != bool(found.prime):
+            are, sign = ("parts", "%") if found.prime else ("copies", "&")
+            raise BadRequest(f"its sites hold {are} of it", hint=f"Write the scope with {sign} between its sites.")
+        return Made(operation=await operator.place(found.rid, where.sites, placement.leave, where.prime))
 
     @router.post("/resources/{rid}/repair")
     async def repair(rid: str, seconds: Seconds = 10) -> Repaired:
