@@ -64,9 +64,9 @@ class Division(Document):
     """How a field of a whole is divided among its parts; what isn't divided is the same in all.
 
     `share`: a number is split by `weights` (of sites; 1 for those that aren't named), the remainder goes to the prime.
-    `pools`: of an address range, whose field is `range` (a CIDR), each part gets addresses of its own. The field that is
-    divided is a list of {"start": …, "end": …}; `gateway` is the field of an address that none of them gets. The range
-    is cut into twice as many slots as there are parts at first, at least four, so that sites can join later.
+    `pools`: of an address range, whose field is `range` (a CIDR), each part gets addresses of its own. The field that
+    is divided is a list of {"start": …, "end": …}; `gateway` is the field of an address that none of them gets. The
+    range is cut into twice as many slots as there are parts at first, at least four, so that sites can join later.
     """
 
     by: Literal["share", "pools"]
@@ -118,8 +118,8 @@ class Span(Document):
 
 
 class Paging(Document):
-    """The parameters of a list: how many items a page has, and by which fields they are sorted ("-" before one: from the
-    last to the first); `order`: how they are without that.
+    """The parameters of a list: how many items a page has, and by which fields they are sorted ("-" before one: from
+    the last to the first); `order`: how they are without that.
     """
 
     limit: str | None = None
