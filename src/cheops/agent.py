@@ -176,7 +176,7 @@ class Agent:
                 self._members.changed.set()
 
     async def _manage(self, services: frozenset[str]) -> None:
-        """Has Envoy leave the writes of these services to this agent, and tells the other sites."""
+        """Has Envoy leave to this agent what these services need it for, and tells the other sites."""
         self._members.manages(services)
         async with self._changing:
             site = self._members.site()

@@ -279,7 +279,8 @@ class Settings(Document):
 class Site:
     """A site as its agent sees it: the settings with their paths made absolute, and the application's description.
 
-    `managed` are the services whose writes, and reads that miss, are the agent's.
+    `managed` are the services whose writes, and reads that miss, are the agent's; `spanned` are those of them that have
+    resources that span sites, reads of which are the agent's too.
     """
 
     settings: Settings
@@ -287,6 +288,7 @@ class Site:
     folder: Path
     departed: frozenset[str] = frozenset()
     managed: frozenset[str] = frozenset()
+    spanned: frozenset[str] = frozenset()
 
     @property
     def name(self) -> str:

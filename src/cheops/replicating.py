@@ -16,12 +16,15 @@ from cheops.reconcile.applying import Settings
 from cheops.reconcile.assembly import Ground, Reconciling
 from cheops.record.operation import Dot
 from cheops.replicate import requests_on
+from cheops.sites.roll import marked
 from cheops.stores.blobs import BlobFiles
 from cheops.stores.sql import open_log
 from cheops.web.admin import names_of
 
 Manages = Callable[[frozenset[str]], Awaitable[None]]
-"""Is told the services that have replicated resources here; when it returns, their writes come to this agent."""
+"""Is told the services that have replicated resources here, and the marked names (see sites/roll.py) of those that have
+some that span sites. When it returns, their writes come to this agent, and so do reads of what spans sites.
+"""
 
 
 class Replicating:
@@ -110,17 +113,26 @@ class Replicating:
         await self.parts.run()
 
     async def manage(self, service: str, spans: bool = False) -> None:
-        """The service has a replicated resource here from now on: its writes come to this agent once this returns."""
-        if service not in self._own:
-            self._own |= {service}
+        """The service has a replicated resource here from now on: its writes come to this agent once this returns.
+
+        `spans`: it spans sites, so reads that concern it come too.
+        """
+        words = {service, marked(service)} if spans else {service}
+        if not words <= self._own:
+            self._own |= words
             await self._manages(self._own)
 
     async def watch_services(self, manages: Manages) -> None:
         """Finds out which services have replicated resources here, and says so now and whenever there are more."""
         self._manages = manages
-        self._own = await self._store.services()
+        self._own = await self._found()
         await manages(self._own)
         self.parts.ledger.manage = self.manage
+
+    async def _found(self) -> frozenset[str]:
+        """What `manage` would have been told of all that the store holds."""
+        spanning = {marked(whole.service) for whole in await self._store.wholes()}
+        return await self._store.services() | spanning
 
     def observed_by(self, replicas: Replicas) -> None:
         """Lets it know what becomes of operations here."""

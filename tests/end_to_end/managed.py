@@ -1,6 +1,7 @@
 """Two sites of Envoys alone, whose service `things` has replicated resources, and doors behind which no agent decides.
 
-So what Envoy does is seen without what an agent would make of it. Each site serves `things` (managed) and `other`.
+So what Envoy does is seen without what an agent would make of it. Each site serves `things` and `spread` (managed, and
+the latter's span sites), and `other`.
 """
 
 import asyncio
@@ -33,7 +34,13 @@ Run = Callable[[Any], Any]
 NUMBERS = {"Site1": 1, "Site2": 2}
 DESCRIBED = application("""
     carriers: [{kind: header}, {kind: request-id, header: X-Request-ID}]
-    services: {things: {number: 1, aliases: [thing]}, other: {number: 2}}
+    services:
+      things: {number: 1, aliases: [thing], resources: &nets {
+        net: {collection: /echo/nets, lists: [/echo/all/nets], span: {children: {port: {}}}},
+        port: {collection: "/echo/nets/{net}/ports", lists: [/echo/ports]},
+        router: {collection: /echo/routers}}}
+      other: {number: 2, resources: *nets}
+      spread: {number: 3, aliases: [wide], resources: *nets}
 """)
 
 
@@ -154,6 +161,7 @@ def _made(name: str, net: str, folder: Path, authority: Authority, now: datetime
     services = {
         "things": {"front": f"{at[name]}:8700", "backend": f"{at[name]}:18700"},
         "other": {"front": f"{at[name]}:8701", "backend": f"{at[name]}:18700"},
+        "spread": {"front": f"{at[name]}:8702", "backend": f"{at[name]}:18700"},
     }
     settings = {
         "site": name,
@@ -168,7 +176,7 @@ def _made(name: str, net: str, folder: Path, authority: Authority, now: datetime
     }
     (folder / name / "data" / "run").mkdir(parents=True)
     site = Site(settings=Settings.model_validate(settings), application=DESCRIBED, folder=folder / name)
-    site = replace(site, managed=frozenset({"things"}))
+    site = replace(site, managed=frozenset({"things", "spread"}), spanned=frozenset({"spread"}))
     return Managed(site=site, envoy=Envoy(site, find_envoy()), run=run)
 
 

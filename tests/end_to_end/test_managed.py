@@ -243,7 +243,7 @@ def test_while_the_agent_is_away_a_write_is_refused_in_words(sites: dict[str, Ma
     sites[at].kill("door")
     found = problem(sites["Site1"].ask("POST", b"/echo", f"X-Scope: {{things: {at}}}", body=b"x"), 503)
     assert (found["code"], found["site"], found["executed"]) == ("agent-away", at, "no")
-    assert "writes of things" in found["detail"]
+    assert "writes of spread, things" in found["detail"]
     came(sites["Site1"].ask("POST", b"/echo", f"X-Scope: {{things: {other}}}", body=b"x"))
 
 

@@ -24,7 +24,7 @@ records = st.builds(
     generation=st.integers(0, 3),
     revision=st.integers(0, 2),
     standing=st.sampled_from(Standing),
-    managed=st.lists(st.sampled_from(["catalog", "orders", "é"]), max_size=2, unique=True).map(tuple),
+    managed=st.lists(st.sampled_from(["catalog", "orders", "orders%", "é"]), max_size=3, unique=True).map(tuple),
 )
 of_one_site = records.map(lambda record: Member(**{**_fields(record), "name": "Site1"}))
 

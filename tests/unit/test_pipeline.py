@@ -234,7 +234,7 @@ def test_a_bad_scope_is_told_with_its_place(text: str, detail: str, hint: str, m
 
 
 def test_operators_are_refused_and_nothing_is_sent() -> None:
-    assert isinstance(World().refuses(request("image", x_scope="{image: Site1 % Site2}")), NotYet)
+    assert isinstance(World().refuses(request("image", x_scope="{image: Site1 & Site2 ; Site3}")), NotYet)
 
 
 @pytest.mark.parametrize(

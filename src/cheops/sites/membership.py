@@ -1,7 +1,7 @@
 """A site's part in its deployment: what it says of itself, what it keeps on disk of the others, who comes and goes."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from random import Random
 from typing import Protocol
@@ -15,7 +15,7 @@ from cheops.sites.beating import Beating, Clocks
 from cheops.sites.effective import complaints, seeds_of, with_members
 from cheops.sites.heart import Heart
 from cheops.sites.message import MOST_MANAGED
-from cheops.sites.roll import Member, Remembered, Roll
+from cheops.sites.roll import SPANS, Member, Remembered, Roll, spanned_of
 
 
 class Rolls(Protocol):
@@ -74,7 +74,11 @@ class Membership:
     def site(self, listed: Site | None = None) -> Site:
         """The site with the peers that it has, or would have with another site.yaml."""
         listed = listed or self._listed
-        return replace(with_members(listed, self._roll(listed)), managed=listed.application.closely(self.managed))
+        return replace(
+            with_members(listed, self._roll(listed)),
+            managed=listed.application.closely(self.managed),
+            spanned=self.spanned.intersection(listed.application.services),
+        )
 
     def complaints(self) -> list[str]:
         """What somebody should mend."""
@@ -97,11 +101,19 @@ class Membership:
     @property
     def managed(self) -> frozenset[str]:
         """The services that have replicated resources at any member, as it said last."""
-        return frozenset(service for member in self._heart.roll.members.values() for service in member.managed)
+        return frozenset(word.removesuffix(SPANS) for word in self._words())
+
+    @property
+    def spanned(self) -> frozenset[str]:
+        """Those among them that have some that span sites."""
+        return spanned_of(self._words())
+
+    def _words(self) -> Iterator[str]:
+        return (word for member in self._heart.roll.members.values() for word in member.managed)
 
     def manages(self, services: frozenset[str]) -> None:
-        """Says which services have replicated resources here."""
-        me, told = self._heart.me, tuple(sorted(services)[:MOST_MANAGED])
+        """Says which services have replicated resources here; a marked name, that some of them span sites."""
+        me, told = self._heart.me, tuple(sorted(services, key=_names_first)[:MOST_MANAGED])
         if me.managed != told:
             self._heart.know(replace(me, managed=told, revision=me.revision + 1), now=self._clocks.now())
             self.beating.look()
@@ -127,6 +139,11 @@ class Membership:
             raise BadRequest(what, hint="If it won't come back, say --force; it will need a new certificate.")
         self._heart.remove(name, self._clocks.now())
         self.beating.look()
+
+
+def _names_first(word: str) -> tuple[bool, str]:
+    """What doesn't fit is cut off at the end; all agents read names."""
+    return word.endswith(SPANS), word
 
 
 def _own_record(listed: Site, known: Member | None, issued: int = 0) -> Member:

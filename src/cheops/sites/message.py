@@ -16,7 +16,7 @@ from cheops.sites.roll import Member, Standing
 
 MOST_BYTES = 1 << 20
 MOST_RECORDS = 8192  # in a roll; that is some 700 KB
-MOST_MANAGED = 256  # services of a site that have replicated resources
+MOST_MANAGED = 256  # words on services of a site that have replicated resources
 MOST_TOLD = 64  # of anything else
 LONGEST_TEXT = 255
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}")

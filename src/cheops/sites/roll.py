@@ -9,7 +9,7 @@ later. Records of the departed are therefore kept for ever; they are some 90 byt
 is true. Each site of a deployment is believed in what it tells of the others.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from enum import Enum
 from functools import cached_property, lru_cache
@@ -24,6 +24,19 @@ class Standing(Enum):
     REMOVED = "removed"
 
 
+SPANS = "%"  # ends a marked name in `managed`. No service's own name has it, so version N-1 skips such a word.
+
+
+def marked(service: str) -> str:
+    """The word by which a site says that the service has resources that span sites."""
+    return service + SPANS
+
+
+def spanned_of(words: Iterable[str]) -> frozenset[str]:
+    """The services of which that is said."""
+    return frozenset(word.removesuffix(SPANS) for word in words if word.endswith(SPANS))
+
+
 _WEIGHT = {Standing.MEMBER: 0, Standing.LEFT: 1, Standing.REMOVED: 2}
 
 
@@ -34,7 +47,7 @@ class Member:
     `generation` is when the authority issued the site's certificate, in seconds of the authority's clock; 0 stands for
     what a site.yaml says of a peer, which is weaker than anything that the peer says. `revision` is raised by the site
     itself when it has something new to say under the same certificate. `managed` are the services that have replicated
-    resources there.
+    resources there; of those that have some that span sites, the marked name is among them too.
     """
 
     name: str

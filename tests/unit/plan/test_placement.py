@@ -3,21 +3,24 @@
 import pytest
 
 from cheops.errors import BadScope, NotYet
-from cheops.plan.placement import placement_of
+from cheops.plan.placement import Placement, placement_of
 from values import SHOP, site_of, view_of
 
 
 @pytest.mark.parametrize(
-    ("text", "sites"),
+    ("text", "placement"),
     [
-        ("{catalog: Site1 & Site3}", ("Site1", "Site3")),
-        ("{Kinto: Site3}", ("Site3",)),
-        ("Site2 & Site1", ("Site2", "Site1")),
-        ("Site1", ("Site1",)),
+        ("{catalog: Site1 & Site3}", Placement(sites=("Site1", "Site3"), spans=False)),
+        ("{Kinto: Site3}", Placement(sites=("Site3",))),
+        ("Site2 & Site1", Placement(sites=("Site2", "Site1"), spans=False)),
+        ("Site1", Placement(sites=("Site1",))),
+        ("Site2 % Site1", Placement(sites=("Site2", "Site1"), spans=True)),
+        ("{catalog: Site2 % Site1, prime: Site1}", Placement(sites=("Site2", "Site1"), prime="Site1", spans=True)),
+        ("{catalog: Site2, prime: Site2}", Placement(sites=("Site2",), prime="Site2")),
     ],
 )
-def test_sites(text: str, sites: tuple[str, ...]) -> None:
-    assert placement_of(text, "catalog", view_of(site_of(SHOP))) == sites
+def test_sites(text: str, placement: Placement) -> None:
+    assert placement_of(text, "catalog", view_of(site_of(SHOP))) == placement
 
 
 @pytest.mark.parametrize(
@@ -28,6 +31,10 @@ def test_sites(text: str, sites: tuple[str, ...]) -> None:
         ("{catalog: Site1, orders: Site2}", "the resource is of 'catalog', and the scope binds orders"),
         ("{}", "the resource is of 'catalog', and the scope binds nothing"),
         ("{catalog: Site1 ; Site2}", "'Site1 ; Site2' isn't a place to be at"),
+        (
+            "{catalog: Site1 % Site2, prime: Site3}",
+            "the prime is Site3, which isn't one of the sites that 'Site1 % Site2' stands for",
+        ),
         ("{catalog: Site1", "`,` or `}` is expected here, not the end"),
     ],
 )

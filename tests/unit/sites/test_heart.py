@@ -14,7 +14,7 @@ from cheops.sites.gossip import RUMOUR_SECONDS, News, Rumours, times_told
 from cheops.sites.heart import Heart
 from cheops.sites.message import MOST_BYTES, MOST_MANAGED, MOST_TOLD, Message, Near, Rumour, decoded
 from cheops.sites.peer import Probe
-from cheops.sites.roll import Member, Roll, Standing
+from cheops.sites.roll import Member, Roll, Standing, marked, spanned_of
 from cheops.sites.rounds import EACH_ROUND, EXTRA, EXTRA_AT_START, FULL
 
 WALL = 1_790_000_000.0
@@ -335,6 +335,14 @@ def test_a_version_that_knows_of_no_managed_services_reads_what_it_knows() -> No
     row = json.loads(said(sender).encoded())["site"]
     assert row == ["Site2", 2, "10.0.0.1:7002", 100, 0, "member", ["catalog"]]
     assert decoded(json.dumps({"site": row[:6]}).encode()).sender == member(2)
+
+
+def test_what_a_name_s_mark_says_is_read_as_it_was_written() -> None:
+    words = ("catalog", "orders", marked("orders"))
+    message = said(replace(member(2), managed=words), news=(replace(member(4), managed=words),))
+    read = decoded(message.encoded())
+    assert read == message
+    assert spanned_of(read.sender.managed) == {"orders"}
 
 
 def test_a_newer_version_may_say_more_and_an_older_one_less() -> None:

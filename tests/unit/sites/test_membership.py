@@ -10,7 +10,7 @@ from cheops.config import Site, parse_address
 from cheops.errors import BadRequest
 from cheops.model import PeerState
 from cheops.sites.message import MOST_MANAGED
-from cheops.sites.roll import Remembered
+from cheops.sites.roll import Remembered, marked
 from cheops.stores.rolls import RollFile
 from members import ISSUED, Mesh, listed, memory, up
 from values import SHOP, application, site_of
@@ -341,6 +341,60 @@ def test_more_services_than_a_heartbeat_tells_of_keep_nobody_from_hearing_it() -
         mesh.members["Site3"].manages(frozenset({*(f"aa{n:04}" for n in range(MOST_MANAGED - 1)), "catalog", "zoo"}))
         await mesh.until(lambda: one.site().managed == CATALOG)
         await mesh.all_up()
+
+    mesh.run(story())
+
+
+def test_all_sites_hear_which_of_them_have_resources_that_span_sites() -> None:
+    mesh = Mesh()
+
+    def heard() -> set[tuple[frozenset[str], frozenset[str]]]:
+        return {(site.managed, site.spanned) for site in (member.site() for member in mesh.members.values())}
+
+    async def story() -> None:
+        one, two, _ = mesh.start_all()
+        one.manages(CATALOG | {"orders"})
+        await mesh.until(lambda: heard() == {(CATALOG | {"orders"}, frozenset())})
+        two.manages(CATALOG | {marked("catalog"), "unheard-of", marked("unheard-of")})
+        await mesh.until(lambda: heard() == {(CATALOG | {"orders"}, CATALOG)})
+        one.manages(frozenset({marked("orders")}))
+        await mesh.until(lambda: heard() == {(CATALOG | {"orders"}, CATALOG | {"orders"})})
+        two.manages(CATALOG)
+        await mesh.until(lambda: heard() == {(CATALOG | {"orders"}, frozenset({"orders"}))})
+
+    mesh.run(story())
+
+
+def test_an_agent_that_knows_no_marked_names_hears_the_plain_ones() -> None:
+    """As version N-1 reads them: names of services that it hasn't."""
+    assert SHOP.closely(["catalog", marked("catalog"), marked("orders")]) == CATALOG
+
+
+def test_marked_names_take_no_place_from_the_plain_ones() -> None:
+    mesh = Mesh()
+
+    async def story() -> None:
+        one, _, _ = mesh.start_all()
+        many = [f"aa{n:04}" for n in range(MOST_MANAGED - 1)]
+        mesh.members["Site3"].manages(frozenset({*many, *map(marked, many), "catalog"}))
+        await mesh.until(lambda: one.site().managed == CATALOG)
+        assert one.site().spanned == frozenset()
+
+    mesh.run(story())
+
+
+def test_services_that_refer_to_one_with_resources_that_span_sites_have_none_themselves() -> None:
+    described = application("""
+        services:
+          compute: {resources: {server: {collection: /servers, refers: {network: network/network}}}}
+          network: {resources: {network: {collection: /networks}}}
+    """)
+    mesh = Mesh()
+
+    async def story() -> None:
+        one = mesh.start(site_of(described, "Site1", {"Site1": 1}))
+        one.manages(frozenset({"network", marked("network")}))
+        assert (one.site().managed, one.site().spanned) == ({"compute", "network"}, {"network"})
 
     mesh.run(story())
 

@@ -32,6 +32,7 @@ def clusters(of: Site) -> list[Cluster]:
     services = [_service(here, name, front.backend) for name, front in of.settings.services.items()]
     peers = [_peer(of, name, peer.mesh) for name, peer in of.settings.peers.items()]
     but = f", but for writes of {', '.join(sorted(of.managed))}" if of.managed else ""
+    but += f", and reads of what spans sites in {', '.join(sorted(of.spanned))}" if of.spanned else ""
     served = f"Requests without a scope, or with one site in it, are served without it{but}."
     sentence = f"The agent of {here} doesn't run. {served}"
     agent = _pipe(AGENT, str(of.run / "door.sock"), here, sentence)

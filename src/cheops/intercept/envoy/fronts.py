@@ -14,6 +14,8 @@ all else:
 
 Of a service that has replicated resources, what the service here doesn't find the agent is asked for. A write of it,
 which is whatever isn't a read, skips the table; and where "the service here" stands, it goes to the agent here.
+If it has resources that span sites, some of its reads do the same: GET and HEAD of such a resource, of a list of them,
+and of a list of what belongs to them, which the path tells (applications/spans.py). An upgrade or a watch never does.
 """
 
 from collections.abc import Callable, Iterator
@@ -21,6 +23,7 @@ from typing import Any
 
 from cheops.applications import RequestIdCarrier
 from cheops.applications.concern import READS
+from cheops.applications.spans import spanning_paths
 from cheops.carry.request_id import MARK
 from cheops.config import Site
 from cheops.intercept.envoy.lua import location_script, scope_script
@@ -63,10 +66,25 @@ def _front_matcher(of: Site, service: str) -> dict[str, Any]:
     if service not in of.managed:
         return reads["matcher"]
     writes = _routes(*_after_the_table(of, service, _write_here))
-    others = {"matcher_list": {"matchers": [{"predicate": _UPGRADED, "on_match": reads}]}, "on_no_match": writes}
-    return _tree(
-        ":method", {"exact_match_map": {"map": dict.fromkeys(sorted(READS), reads)}}, otherwise={"matcher": others}
-    )
+    by_method = dict.fromkeys(sorted(READS), reads)
+    if paths := _spanning_paths(of, service):
+        by_method |= dict.fromkeys(("GET", "HEAD"), _if(_of_wholes(paths), writes, otherwise=reads))
+    return _tree(":method", {"exact_match_map": {"map": by_method}}, otherwise=_if(_UPGRADED, reads, otherwise=writes))
+
+
+def _spanning_paths(of: Site, service: str) -> list[str]:
+    return spanning_paths(of.application.services[service]) if service in of.spanned else []
+
+
+def _of_wholes(paths: list[str]) -> dict[str, Any]:
+    """Matches what the agent puts together of several sites; it can't do so for what has no end."""
+    concerned = _has(":path", _regex("|".join(paths)))
+    return {"and_matcher": {"predicate": [concerned, {"not_matcher": _UPGRADED}, {"not_matcher": _WATCH}]}}
+
+
+def _if(predicate: dict[str, Any], then: dict[str, Any], otherwise: dict[str, Any]) -> dict[str, Any]:
+    one = {"matcher_list": {"matchers": [{"predicate": predicate, "on_match": then}]}, "on_no_match": otherwise}
+    return {"matcher": one}
 
 
 def _any(of: Site, service: str) -> dict[str, Any]:
@@ -99,12 +117,17 @@ def _header(name: str) -> dict[str, Any]:
     return {"name": name, "typed_config": typed("envoy.type.matcher.v3.HttpRequestHeaderMatchInput", header_name=name)}
 
 
-_ANYTHING: dict[str, Any] = {"safe_regex": {"google_re2": {}, "regex": ".*"}}
+def _regex(regex: str) -> dict[str, Any]:
+    return {"safe_regex": {"google_re2": {}, "regex": regex}}
+
+
+_ANYTHING = _regex(".*")
 _UPGRADED = {
     "and_matcher": {
         "predicate": [_has("upgrade", _ANYTHING), _has("connection", {"contains": "upgrade", "ignore_case": True})]
     }
 }
+_WATCH = _has(":path", _regex(r"[^?]*\?(.*&)?watch=(?i:1|true)(&.*)?"))
 
 
 def _tree(name: str, table: dict[str, Any], otherwise: dict[str, Any]) -> dict[str, Any]:

@@ -1,5 +1,7 @@
 """What Envoy is told of services with replicated resources, and that all else stays as it was."""
 
+import json
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -7,6 +9,7 @@ from typing import Any
 import pytest
 
 from cheops.applications.concern import READS
+from cheops.applications.spans import spanning_paths
 from cheops.config import Site
 from cheops.intercept.envoy.clusters import clusters
 from cheops.intercept.envoy.files import watched_files
@@ -14,7 +17,7 @@ from cheops.intercept.envoy.fronts import front_routes
 from cheops.intercept.envoy.names import AGENT, local, missed
 from cheops.intercept.envoy.routes import egress_routes, mesh_routes
 from unit.intercept.envoy.test_files import KINDS, complaint_about, folder, inside, made_static, names_of
-from values import SHOP, SITES, site_of
+from values import SHOP, SITES, application, site_of
 
 Document = dict[str, Any]
 __all__ = ["folder"]
@@ -91,6 +94,70 @@ def test_upgrades_do_as_reads_do() -> None:
     reads, others = by_method(of("catalog"), "catalog")
     (upgraded,) = others["matcher"]["matcher_list"]["matchers"]
     assert upgraded["on_match"] == reads["GET"]
+
+
+NETS = application("""
+    carriers: [{kind: header}, {kind: request-id, header: X-Request-ID}]
+    services:
+      network:
+        number: 1
+        resources:
+          net: {collection: /v2.0/nets, span: {children: {port: {}}}}
+          port: {collection: /v2.0/ports}
+      plain: {number: 2, resources: {net: {collection: /v2.0/nets}}}
+""")
+
+
+def spanned(*services: str) -> Site:
+    return replace(managed(site_of(NETS), "network", "plain"), spanned=frozenset(services))
+
+
+def test_resources_that_span_sites_change_the_front_and_what_is_said_of_the_agent() -> None:
+    assert differing(spanned(), spanned("network")) == {"front-network.json", "clusters.json"}
+    assert differing(spanned("network"), spanned("network", "plain")) == {"clusters.json"}  # none of its types can
+    said = json.dumps(clusters(spanned("network")), ensure_ascii=False)
+    assert "but for writes of network, plain, and reads of what spans sites in network." in said
+
+
+def test_reads_of_them_lead_where_writes_do_and_other_reads_where_they_did() -> None:
+    before, _ = by_method(spanned(), "network")
+    reads, others = by_method(spanned("network"), "network")
+    assert reads["OPTIONS"] == before["OPTIONS"]
+    for method in ("GET", "HEAD"):
+        (concerned,) = reads[method]["matcher"]["matcher_list"]["matchers"]
+        assert concerned["on_match"] == others["matcher"]["on_no_match"]
+        assert reads[method]["matcher"]["on_no_match"] == before[method]
+
+
+def test_a_read_of_them_is_known_by_its_path_unless_it_is_an_upgrade_or_a_watch() -> None:
+    reads, others = by_method(spanned("network"), "network")
+    (concerned,) = reads["GET"]["matcher"]["matcher_list"]["matchers"]
+    path, upgrade, watch = concerned["predicate"]["and_matcher"]["predicate"]
+    assert regex_of(path).split("|") == spanning_paths(NETS.services["network"])
+    assert upgrade == {"not_matcher": others["matcher"]["matcher_list"]["matchers"][0]["predicate"]}
+    watches = re.compile(regex_of(watch["not_matcher"]))
+    for query in ("?watch=true", "?watch=1", "?a=b&watch=True", "?watch=true&a=b"):
+        assert watches.fullmatch(f"/v2.0/nets{query}")
+    for query in ("", "?watch=false", "?watch=0", "?watch=10", "?a=watch=true", "?nowatch=1", "?watch"):
+        assert not watches.fullmatch(f"/v2.0/nets{query}")
+
+
+def regex_of(predicate: dict[str, Any]) -> str:
+    single = predicate["single_predicate"]
+    assert single["input"]["typed_config"]["header_name"] == ":path"
+    return str(single["value_match"]["safe_regex"]["regex"])
+
+
+@pytest.mark.parametrize("kinds", [1, 60])
+def test_envoy_accepts_their_paths(kinds: int, folder: Path) -> None:
+    many = ", ".join(f"net{n}: {{collection: '/v2.0/{{p*}}/nets{n}', span: {{}}}}" for n in range(kinds))
+    described = application(f"services: {{network: {{resources: {{{many}}}}}}}")
+    site = managed(site_of(described, "Site1", SITES, folder), "network")
+    assert complaint_about(made_static(replace(site, spanned=site.managed)), folder) == ""
+
+
+def test_on_the_mesh_their_reads_go_to_the_service() -> None:
+    assert mesh_routes(spanned("network")) == mesh_routes(spanned())
 
 
 def test_on_the_mesh_a_write_and_what_is_meant_for_the_agent_go_to_its_door() -> None:
