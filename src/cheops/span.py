@@ -13,6 +13,7 @@ At a site that has no part, requests go on to one that has (replicate.py).
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass, replace
 
 from cheops.applications import Application
@@ -246,7 +247,7 @@ class Spans:
             content, request = await _looked_into(request)
             return await self._to_service(request, content)
         if request.method not in READS:
-            return await self._pass_on(request, [where], executor)
+            return await self._in_own_ids(await self._pass_on(request, [where], executor), where, request.service)
         target = await self._asker.in_rids(request.target.decode("latin1"), request.service)
         said = await self._asker.ask(where, request, await self._asker.at_site(target, where) or target)
         if said.reply is None:
@@ -255,6 +256,17 @@ class Spans:
         headers = tuple(pair for pair in said.reply.headers if pair[0] != b"content-length")
         length = (b"content-length", str(len(body)).encode())
         return replace(said.reply, headers=(*headers, length), body=_once(body))
+
+    async def _in_own_ids(self, reply: Reply, site: str, service: str) -> Reply:
+        """What another site has answered, in the ids of this one, if it is short."""
+        length = next((int(value) for name, value in reply.headers if name == b"content-length"), MOST_BYTES + 1)
+        if length > MOST_BYTES or reply.status >= 300:
+            return reply
+        async with aclosing(reply.body) as body:
+            content = b"".join([chunk async for chunk in body])
+        own = await self._asker.body_here(content, site, service)
+        headers = tuple(pair for pair in reply.headers if pair[0] != b"content-length")
+        return replace(reply, headers=(*headers, (b"content-length", str(len(own)).encode())), body=_once(own))
 
     async def _where(self, request: Request, sites: Sequence[str]) -> str | None:
         """The site that has what stands at a target; None if none does."""

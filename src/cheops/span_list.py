@@ -149,8 +149,8 @@ class SpanList:
             return page.items
         keeps = await self._keeps(site, request.service, concern)
         kept = [item if keeps(item) else None for item in page.items]
-        if concern.rules is None or not concern.rules.refers:
-            return kept
+        if concern.rules is None or not (concern.rules.refers or concern.rules.span):
+            return kept  # nothing in it is an id of this site
         translated: list[Any] = json.loads(
             await self._asker.body_here(json.dumps(kept).encode(), site, request.service)
         )

@@ -33,17 +33,19 @@ import asyncio
 import json
 import re
 import shlex
+from collections.abc import Awaitable
 
 import virtual
 from blackbox import reply
-from cheops.errors import SiteUnreachable
+from cheops.errors import CheopsError, SiteUnreachable
 from cheops.model import Reply, Request
 from cheops.reconcile.book import Book
 from cheops.reconcile.drift import Verified, name_of_field
 from cheops.reconcile.operating import Operator
 from cheops.record.operation import Outcome, State
-from replicated import World
+from replicated import NOTES, World
 from stories.story import Paragraph, StoryError, paragraphs
+from values import application
 
 _RID = re.compile(r"c4e1[0-9a-f]{4}-[0-9a-f]{4}-8[0-9a-f]{3}-[0-9a-f]{4}-[0-9a-f]{12}")
 _ID = re.compile(r"\b[0-9a-f]{32}\b")
@@ -58,11 +60,13 @@ class Telling:
         self._names: dict[str, str] = {}
         self._seen: dict[str, int] = {}
         self._told: list[str] = []
+        self._given: tuple[str, ...] = ()
+        self._described = NOTES
         self._disturbed: set[str] = set()
 
     async def happen(self, paragraph: Paragraph) -> tuple[str, ...]:
         """Carries out a command and tells what happened. Raises StoryError."""
-        self._told = []
+        self._told, self._given = [], paragraph.given
         if paragraph.command:
             word, *arguments = shlex.split(self._meant(paragraph.command))
             try:
@@ -95,8 +99,11 @@ class Telling:
 
     # The commands
 
+    async def _application(self) -> None:
+        self._described = application("\n".join(self._given))
+
     async def _sites(self, *names: str) -> None:
-        self._world = World(*names, seed=len(self._seed))
+        self._world = World(*names, described=self._described, seed=len(self._seed))
         await self._world.__aenter__()
 
     async def _ask(self, site: str, method: str, path: str, *rest: str) -> None:
@@ -185,12 +192,23 @@ class Telling:
             raise ValueError(f"{site} knows nothing of it")
         return book
 
+    async def _prime(self, site: str, rid: str, prime: str) -> None:
+        """Another site is to be the prime."""
+        book = await self._book(site, rid)
+        await self._commanded(self._operator(site).place(rid, book.holders, prime=prime))
+
+    async def _commanded(self, work: Awaitable[str]) -> None:
+        try:
+            await work
+        except CheopsError as error:
+            self._told += [f"{error.code}: {error.detail}", *([f"hint: {error.hint}"] if error.hint else [])]
+
     async def _place(self, site: str, rid: str, *sites: str) -> None:
         leave = sites[-1] if sites[-1] in ("keep", "delete") else "keep"
         wanted = tuple(site for site in sites if site not in ("keep", "delete"))
         parts = self.world[site].parts
         assert parts, "it runs"
-        await parts.operator.place(rid, wanted, leave)
+        await self._commanded(parts.operator.place(rid, wanted, leave))
 
     async def _cut(self, one: str, other: str) -> None:
         self.world.cut(one, other)

@@ -1,4 +1,7 @@
-"""Every story of replication must happen as it is told. `REWRITE_STORIES=1 pytest tests/stories` tells them anew."""
+"""Every story of replicas and of wholes must happen as it is told.
+
+`REWRITE_STORIES=1 pytest tests/stories` tells them anew.
+"""
 
 from pathlib import Path
 
@@ -7,7 +10,8 @@ import pytest
 from stories.replicas import retold
 from stories.told import told_and_happened
 
-STORIES = sorted((Path(__file__).parent / "replication").glob("*.txt"))
+HERE = Path(__file__).parent
+STORIES = sorted(story for folder in ("replication", "cross") for story in (HERE / folder).glob("*.txt"))
 
 
 @pytest.mark.parametrize("path", STORIES, ids=lambda path: path.stem)

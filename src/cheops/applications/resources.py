@@ -88,12 +88,14 @@ class Children(Document):
     """The resources that belong to a whole, by the type they are of.
 
     They are inside of it by their path, or their `field` names it. `spans`: each is a whole of its own, on the same
-    sites; else each is where the request for it came in. `holds`: the whole can't be deleted while there are any.
+    sites; else each is where the request for it came in. `holds`: the whole can't be deleted while there are any, but
+    for those that have one of these values in a field.
     """
 
     field: FieldPath | None = None
     spans: bool = False
     holds: bool = False
+    unless: dict[FieldPath, tuple[str, ...]] = {}
 
 
 class Restate(Document):

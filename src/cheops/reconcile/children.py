@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from cheops.applications import Application, Resource
 from cheops.applications.concern import item_of
@@ -92,6 +92,7 @@ class Family:
             f"{kind.type} {text_at(item, kind.rules.id)} at {site}"
             for (kind, site), items in every
             for item in items or ()
+            if not any(text_at(item, field) in values for field, values in kind.says.unless.items())
         ]
         return named, list(mute)
 
@@ -101,7 +102,7 @@ class Family:
             return ()
         target = await self._asker.at_site(kind.list_of(book.summary, self._application(), local), site)
         where = (kind.says.field, local) if kind.says.field else None
-        read = Request(service=book.summary.service, method="GET", target=b"", headers=request.headers)
+        read = replace(request, service=book.summary.service, method="GET", body=None)
         return () if target is None else await self._asker.items(site, read, target, kind.rules, where)
 
 

@@ -187,7 +187,7 @@ class Operator:
         command = Command(what="place", sites=tuple(dict.fromkeys(sites)), leave=leave, prime=prime)
         found = await self.find(name)
         if found.prime and found.prime != self.here and (not prime or self._is_up(found.prime)):
-            return await self._at(found.prime, Command(**{**vars(command), "resource": found.rid}), str)
+            return await self._at_prime(found, Command(**{**vars(command), "resource": found.rid}))
         return await self._at_holder(found.rid, command, str)
 
     async def verify(self, name: str, seconds: float) -> Verified:
@@ -302,6 +302,19 @@ class Operator:
             hint="Try again once one of them is up: `cheops sites`.",
             sites=found.placement,
         )
+
+    async def _at_prime(self, found: ResourceListed, command: Command) -> str:
+        try:
+            return await self._at(found.prime, command, str)
+        except SiteUnreachable as error:
+            sites = " % ".join(found.placement)
+            raise HolderUnreachable(
+                f"only {found.prime}, the prime of {found.rid}, can change its sites, and it can't be asked: "
+                f"{error.detail}",
+                hint="If it is lost for good, make another site the prime: "
+                f"cheops resource scope {found.rid} '{{{found.service}: {sites}, prime: {self.here}}}'",
+                sites=[found.prime],
+            ) from error
 
     async def _at(self, site: str, command: Command, kind: type[T]) -> T:
         """What a command gives at a site. Raises SiteUnreachable, and what the command does there, as Refused."""

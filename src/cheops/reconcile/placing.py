@@ -117,7 +117,7 @@ class Placer:
         """What belongs to this site's part of a whole, as its service tells this site's own credentials."""
         book = self._living(await self._ledger.book(command.resource), command.resource)
         credentials = await self._credentials.headers(book.summary.service) or ()
-        request = Request(service=book.summary.service, method="GET", target=b"", headers=credentials)
+        request = Request(service=book.summary.service, method="GET", target=b"/", headers=credentials)
         named, mute = await self._family.named(book, [self._ledger.here], request, holding=False)
         if mute:
             raise HolderUnreachable(

@@ -13,7 +13,8 @@ from cheops.applications import Application, Resource
 from cheops.applications.aggregate import whole_of
 from cheops.applications.concern import Concern, item_of
 from cheops.applications.divide import Parts, divided, overlapping, range_of
-from cheops.applications.replies import chosen_in, has_key, key_in, made
+from cheops.applications.paths import encoded
+from cheops.applications.replies import has_key, key_in, made
 from cheops.errors import AlreadyThere, BadRequest, HolderUnreachable
 from cheops.execute import OUTCOME
 from cheops.model import Headers, PeerState, Reply, Request
@@ -143,20 +144,25 @@ class Spanner:
     async def _in_the_way(
         self, site: str, request: Request, concern: Concern, written: Written, body: bytes
     ) -> str | None:
-        rules = concern.rules
+        rules, birth = concern.rules, written.birth
         assert rules
-        key = key_in(body, rules) if rules.unique_name or chosen_in(body, rules) else {}
+        if birth and birth.chosen and await self._has(site, request, f"{birth.collection}/{encoded(birth.chosen)}"):
+            return f"{site} has {birth.chosen} already"
+        key = key_in(body, rules) if rules.unique_name and not (birth and birth.chosen) else {}
         wanted = range_of(body, rules)
         if not key and wanted is None:
             return None
         target = await self._asker.at_site(concern.collection, site)
-        read = Request(service=request.service, method="GET", target=b"", headers=request.headers)
-        items = await self._asker.items(site, read, target or concern.collection, rules)
+        items = await self._asker.items(site, _read(request), target or concern.collection, rules)
         if items is None:
             return None  # what it can't say now, it says when it is asked to make it
         if any(has_key(item, key) for item in items):
             return f"{site} has one called {next(iter(key.values()))} already"
         return await self._overlap(site, request, items, rules, wanted) if wanted is not None else None
+
+    async def _has(self, site: str, request: Request, item: str) -> bool:
+        target = await self._asker.at_site(item, site)
+        return (await self._asker.ask(site, _read(request), target or item)).well
 
     async def _overlap(
         self, site: str, request: Request, items: Sequence[object], rules: Resource, wanted: object
@@ -282,6 +288,13 @@ class Spanner:
     def _rules(self, summary: Summary) -> Resource | None:
         service = self._application().services.get(summary.service)
         return service.resources.get(summary.type) if service else None
+
+
+def _read(request: Request) -> Request:
+    """A read for the same caller."""
+    dropped = (b"content-length", b"content-type", b"transfer-encoding", b"expect")
+    headers = tuple(pair for pair in request.headers if pair[0] not in dropped)
+    return replace(request, method="GET", headers=headers, body=None)
 
 
 def _sharing(request: Request) -> Request:
