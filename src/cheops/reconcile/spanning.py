@@ -46,6 +46,9 @@ def parts_at_birth(where: Spanned) -> Parts:
     return Parts(prime=where.prime, sites=where.sites, slots=where.sites, born=len(where.sites))
 
 
+HEARD_SECONDS = 3.0  # until it is known of each site whether it is up
+
+
 class Spanner:
     """Writes of wholes at one site."""
 
@@ -103,15 +106,20 @@ class Spanner:
             )
         for site in where.sites:
             self._part(body.inline if body else None, concern.rules, parts_at_birth(where), site)
-        self._check_up(where.sites)
+        await self._check_up(where.sites)
         lacks = await self._writer.lacking(_sharing(request), concern, body, where.sites)
         return await self._writer.written(request, concern, body, where.sites, {**shares, **lacks}, where.prime)
 
     def _part(self, body: bytes | None, rules: Resource | None, parts: Parts, site: str) -> bytes | None:
         return divided(body, rules, parts, site) if body is not None and rules else body
 
-    def _check_up(self, sites: Sequence[str]) -> None:
-        away = [site for site in sites if site != self._ledger.here and not self._is_up(site)]
+    async def _check_up(self, sites: Sequence[str]) -> None:
+        """A site of which nothing is known yet is given a moment."""
+        loop = asyncio.get_running_loop()
+        end = loop.time() + HEARD_SECONDS
+        while any(self._state(site) is PeerState.SUSPECT for site in sites) and loop.time() < end:
+            await asyncio.sleep(0.1)
+        away = [site for site in sites if not self._is_up(site)]
         if away:
             raise HolderUnreachable(
                 f"{' and '.join(away)} can't be reached, and what spans sites is made on all of them or on none; "
@@ -121,8 +129,11 @@ class Spanner:
             )
 
     def _is_up(self, site: str) -> bool:
+        return self._state(site) is PeerState.UP
+
+    def _state(self, site: str) -> PeerState:
         view = self._peers.peers().get(site)
-        return view is not None and view.state is PeerState.UP
+        return PeerState.UP if site == self._ledger.here else view.state if view else PeerState.DOWN
 
     # What must not be there
 
@@ -264,7 +275,7 @@ class Spanner:
     async def change(self, request: Request, concern: Concern, book: Book, shares: Mapping[str, str]) -> Reply:
         """A change of the whole, or its deletion. Raises CantDivide, ReliedOn, HolderUnreachable, as Writer.write."""
         rules = self._rules(book.summary)
-        away = [site for site in book.holders if site != self._ledger.here and not self._is_up(site)]
+        away = [site for site in book.holders if not self._is_up(site)]
         if away and span_of(rules).updates == "refuse" and not concern.facet:
             raise HolderUnreachable(
                 f"{' and '.join(away)} can't be reached, and what is of this type changes on all of its sites at once",
