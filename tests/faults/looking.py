@@ -72,15 +72,19 @@ class Look:
     async def all(self, rids: Iterable[str]) -> Looked:
         """Everything; `rids` are those that clients know, which sites may list no more."""
         names = self._setting.names
-        listed = [await self.pages(name, "/resources", "resources") for name in names]
-        known = {*rids, *(one["rid"] for page in listed for one in page)}
-        found = {rid: await self._holders(rid) for rid in sorted(known)}
+        listed: dict[str, set[str]] = {rid: set() for rid in rids}
+        for name in names:
+            for one in await self.pages(name, "/resources", "resources"):
+                listed.setdefault(one["rid"], set()).add(name)
+        shown = await asyncio.gather(*(self._shown(rid, at) for rid, at in listed.items()))
+        found = dict(zip(listed, shown, strict=True))
         notes = {name: {note["id"]: note for note in await self.backend(name, "/state")} for name in names}
         record = {name: await self.record(name) for name in names}
         return Looked(shown=found, notes=notes, record=record)
 
-    async def _holders(self, rid: str) -> dict[str, Shown]:
-        """How those sites show it that have it."""
-        names = self._setting.names
+    async def _shown(self, rid: str, listed: set[str]) -> dict[str, Shown]:
+        """How those sites show it that list it or hold it; a site that has nothing to do with it would ask them."""
+        first = await self.admin(min(listed, default=self._setting.names[0]), f"/resources/{rid}")
+        names = sorted(listed | set(first["resource"]["placement"] if first else ()))
         shown = await asyncio.gather(*(self.admin(name, f"/resources/{rid}") for name in names))
         return {name: one for name, one in zip(names, shown, strict=True) if one and one["seen_from"] == name}
