@@ -47,10 +47,13 @@ class Asked:
 
     @property
     def is_denied(self) -> bool:
-        """Whether it was told that nothing was executed, and nothing will be."""
-        return (
-            400 <= self.status < 500 or self.headers.get("cheops-executed") == "no" or self._code in SAID_NO
-        ) and self.headers.get("cheops-executed") != "unknown"
+        """Whether it was told that nothing was executed, and nothing will be. A failure that names a resource says
+        that no holder has accepted it.
+        """
+        if self.status < 400 or self.headers.get("cheops-executed") == "unknown":
+            return False
+        said_no = self.headers.get("cheops-executed") == "no" or self._code in SAID_NO
+        return self.status < 500 or bool(self.rid) or said_no
 
     @property
     def _code(self) -> str:
