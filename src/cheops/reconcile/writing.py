@@ -374,8 +374,8 @@ class Writer:
         outcomes = _outcomes(book, op)
         done = [outcome for outcome in outcomes.values() if outcome.state is State.DONE]
         if done:
-            mine = any(outcome.site == self._here for outcome in done)
-            return _with((_own_reply(own) if mine else None) or _told(done[0]), op.rid, outcomes)
+            told = min(done, key=lambda outcome: (not outcome.body, outcome.site != self._here))
+            return _with(_done_reply(own) or _told(told), op.rid, outcomes)
         if self._engine.is_sent(op.rid, op.dot) or any(_may_still(outcome) for outcome in outcomes.values()):
             return _with(_accepted(op.rid), op.rid, outcomes)
         return None
@@ -461,6 +461,12 @@ def _own_reply(own: "asyncio.Future[Applied] | None") -> Reply | None:
     if own is None or not own.done() or own.cancelled():
         return None
     return own.result().reply
+
+
+def _done_reply(own: "asyncio.Future[Applied] | None") -> Reply | None:
+    """The reply of the service here, if it was done with it; what it answered before it was tried again isn't."""
+    reply = _own_reply(own)
+    return reply if own and reply and own.result().outcome.state is State.DONE else None
 
 
 def _told(outcome: Outcome) -> Reply:
