@@ -13,10 +13,11 @@ import aiohttp
 from faults.history import Asked, answered
 from faults.setting import Setting
 
-KINDS = ("POST", "chosen", "PATCH", "PUT", "action", "DELETE", "GET")
-WEIGHTS = (6, 2, 8, 3, 3, 2, 3)
+KINDS = ("POST", "chosen", "PATCH", "PUT", "large", "action", "DELETE", "GET")
+WEIGHTS = (6, 2, 8, 3, 2, 3, 2, 3)
 RECENT = 40  # resources that are still changed: concurrent changes of one are worth more than many resources
 PAUSE_SECONDS = 0.8
+LARGE = 100_000  # characters: beyond what is kept in a log
 
 
 @dataclass(kw_only=True)
@@ -67,6 +68,7 @@ class Clients:
             "chosen": ("PUT", f"/pages/own-{mark}", {"name": mark}),
             "PATCH": ("PATCH", path, {f"f{self.random.randrange(6)}": mark}),
             "PUT": ("PUT", path, {"name": "put", "by": mark}),
+            "large": ("PUT", path, {"name": "put", "by": mark, "fill": mark * (LARGE // len(mark))}),
             "action": ("POST", path, {"act": mark}),
             "DELETE": ("DELETE", path, None),
             "GET": ("GET", path, None),

@@ -1,5 +1,6 @@
 """What clients have asked, and what they have heard."""
 
+import hashlib
 import json
 import time
 from collections.abc import Mapping
@@ -69,8 +70,14 @@ class Asked:
         pairs = (part.strip().partition("=") for part in self.headers.get("cheops-outcome", "").split(",") if part)
         return {site: word for site, _, word in pairs}
 
+    @property
+    def keeps(self) -> dict[str, Any]:
+        """What a service keeps of it: of what is long only its hash."""
+        said = dict(self.send or {})
+        return said | ({"fill": hashlib.sha256(said["fill"].encode()).hexdigest()} if "fill" in said else {})
+
     def line(self) -> str:
-        return json.dumps(asdict(self))
+        return json.dumps(asdict(self) | {"send": self.keeps})
 
     def __str__(self) -> str:
         answer = f"{self.status} {dict(self.headers)}" if self.status else f"no answer ({self.said})"

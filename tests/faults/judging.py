@@ -101,7 +101,7 @@ def document(case: Case, operations: Sequence[Any]) -> dict[str, Any] | None:
     made: dict[str, Any] | None = None
     for op in operations:
         asked = case.asked.get(mark_of(op))
-        said = dict(asked.send or {}) if asked else {}
+        said = asked.keeps if asked else {}
         match op["kind"]:
             case "create" | "replace":
                 made = said

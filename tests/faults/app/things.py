@@ -3,13 +3,14 @@ nothing that it has answered, and whatever it did twice can be told.
 
 POST /notes makes a note, with an id of the service's own; PUT /pages/own-… makes a page; at either PUT replaces, PATCH
 merges, DELETE removes, and POST is an action, of which only the record tells. The query's `mark` says which request it
-was.
+was. Of a field `fill` only the SHA-256 is kept.
 
 At its own address its owner has it fail: PUT /mood {"late": s, "slow": s, "mute": true, "fails": "before" | "after"}.
 Late: it begins so much later, unless who asked has gone; slow: it answers so much later; mute: it neither executes nor
 answers. GET /executed is the record, GET /state all notes and pages.
 """
 
+import hashlib
 import json
 import socket
 import sqlite3
@@ -61,14 +62,16 @@ class Notes:
             case "POST":
                 return 200, there
             case "PATCH":
-                return 200, self._keep(local, there | document)
+                return 200, self._keep(local, document, there)
             case "DELETE":
                 self._database.execute("delete from notes where id = ?", (local,))
                 return 204, None
         return 405, {"error": "no such method"}
 
-    def _keep(self, local: str, document: dict[str, Any]) -> dict[str, Any]:
-        note = document | {"id": local, "made_by": self._site}
+    def _keep(self, local: str, said: dict[str, Any], there: dict[str, Any] | None = None) -> dict[str, Any]:
+        note = (there or {}) | said | {"id": local, "made_by": self._site}
+        if "fill" in said:
+            note["fill"] = hashlib.sha256(said["fill"].encode()).hexdigest()
         self._database.execute("insert or replace into notes values (?, ?)", (local, json.dumps(note)))
         return note
 
