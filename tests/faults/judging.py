@@ -51,9 +51,8 @@ class Case:
 
 def holders(known: Mapping[str, Shown]) -> tuple[str, ...]:
     """As the one says that knows most; nobody holds what was never made, since its creation was withdrawn."""
-    if not known:
-        return ()
-    return tuple(max(known.values(), key=lambda shown: len(shown["operations"]))["resource"]["placement"])
+    most = max(known.values(), key=lambda shown: len(shown["operations"]), default=None)
+    return tuple(most["resource"]["placement"]) if most and in_force(most) else ()
 
 
 def in_force(shown: Shown) -> list[Any]:
