@@ -51,3 +51,21 @@ def test_deleting_what_was_never_made_at_a_site_is_done_at_once() -> None:
             assert not world["B"].box.documents
 
     virtual.run(story())
+
+
+def test_what_nobody_has_made_is_not_listed_as_a_resource() -> None:
+    async def story() -> None:
+        async with World("A", "B") as world:
+            for site in world.sites.values():
+                site.box.down = True
+            made = await world["A"].ask("POST", "/notes", {"name": "n"}, Prefer="wait=1", **BOTH)
+            assert made.status == 503
+            for site in world.sites.values():
+                site.box.down = False
+            await world.settled(60.0)
+            for site in world.sites.values():
+                assert site.parts
+                assert (await site.parts.operator.lists.resources()).resources == []
+                assert not site.box.documents
+
+    virtual.run(story())
