@@ -2,33 +2,32 @@
 write; at the end every holder must be equal, and what clients heard be true. Exits with 1 if something is wrong.
 
 The seed gives what is asked and what is broken when; how these meet depends on the machine too. As root it has mounts
-of its own, which end with it.
+of its own, which end with it; without them no disk is filled.
 """
 
 import argparse
 import asyncio
 import os
 import signal
+import subprocess
 import sys
 import tempfile
 from datetime import UTC, datetime
 from pathlib import Path
 from random import SystemRandom
+from subprocess import DEVNULL
 
 from cheops.errors import CheopsError
 from faults.aimed import AIMED, SETTLED_SECONDS
 from faults.run import Verdict, running
-from faults.setting import setting, small_setting
+from faults.setting import ALONE, setting, small_setting
 
 LOGS = Path(".lab-faults")
-ALONE = "CHEOPS_FAULTS_ALONE"
 
 
 def main() -> int:
     arguments = _arguments()
-    if os.geteuid() == 0 and ALONE not in os.environ:
-        os.environ[ALONE] = "yes"
-        os.execvp("unshare", ["unshare", "--mount", sys.executable, "-m", "faults", *sys.argv[1:]])
+    _have_own_mounts()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, signal.default_int_handler)
     log = (arguments.logs / f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{arguments.seed}").absolute()
@@ -43,6 +42,14 @@ def main() -> int:
     end = f"{len(verdict.wrong)} things are WRONG, see {log}" if verdict.wrong else "all is well"
     print("\n".join([*verdict.sentences(), f"seed {arguments.seed}: {end}"]))
     return 1 if verdict.wrong else 0
+
+
+def _have_own_mounts() -> None:
+    """Starts anew with mounts that end with this process, where that may be had."""
+    if ALONE in os.environ or subprocess.run(["unshare", "--mount", "true"], stderr=DEVNULL, check=False).returncode:
+        return
+    os.environ[ALONE] = "yes"
+    os.execvp("unshare", ["unshare", "--mount", sys.executable, "-m", "faults", *sys.argv[1:]])
 
 
 def _arguments() -> argparse.Namespace:

@@ -108,4 +108,8 @@ async def running(setting: Setting, seed: int, log: Path) -> AsyncIterator[Run]:
     """A run in this setting. Clients open a connection for each request: one that breaks tells nothing of others."""
     connector = aiohttp.TCPConnector(limit=0, force_close=True)
     async with aiohttp.ClientSession(connector=connector) as session:
-        yield Run(setting, seed, session, log)
+        try:
+            yield Run(setting, seed, session, log)
+        except BaseException:
+            keep_logs(setting, log)
+            raise
