@@ -53,6 +53,8 @@ class Asked:
         """
         if self.status < 400 or self.headers.get("cheops-executed") == "unknown":
             return False
+        if self.kind == "DELETE" and self.status in (404, 410) and self.rid:
+            return False  # there was nothing to delete at the site that answered, and that is done
         said_no = self.headers.get("cheops-executed") == "no" or self._code in SAID_NO
         return self.status < 500 or bool(self.rid) or said_no
 

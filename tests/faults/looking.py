@@ -84,7 +84,7 @@ class Look:
 
     async def _shown(self, rid: str, listed: set[str]) -> dict[str, Shown]:
         """How those sites show it that list it or hold it; a site that has nothing to do with it would ask them."""
-        first = await self.admin(min(listed, default=self._setting.names[0]), f"/resources/{rid}")
-        names = sorted(listed | set(first["resource"]["placement"] if first else ()))
+        first = await self.admin(min(listed), f"/resources/{rid}") if listed else None
+        names = sorted(listed | set(first["resource"]["placement"])) if first else self._setting.names
         shown = await asyncio.gather(*(self.admin(name, f"/resources/{rid}") for name in names))
         return {name: one for name, one in zip(names, shown, strict=True) if one and one["seen_from"] == name}
