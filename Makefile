@@ -4,12 +4,13 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: run openstack test check bench scale openstack-client-test lock clean debian debian-bench help
+.PHONY: run openstack test faults check bench scale openstack-client-test lock clean debian debian-bench help
 
 help:
 	@echo "make run     three sites of the shop, and a guided tour of what they can do together"
 	@echo "make openstack  two sites of OpenStack, installed if need be, and the commands of docs/openstack.md on them"
 	@echo "make test    all checks and tests, as CI runs them"
+	@echo "make faults  ten minutes in which everything fails on five sites, and then a judge; ARGS='--minutes 60 --seed 7'"
 	@echo "make bench   measures, and writes docs/performance.md"
 	@echo "make scale   simulates membership at 10, 100 and 1000 sites, and writes docs/scale.md"
 	@echo "make openstack-client-test   the tests of the plugin of python-openstackclient"
@@ -24,6 +25,10 @@ openstack: $(READY)
 
 test: check debian
 	$(BIN)/pytest
+
+# What happens is written to .lab-faults; after a violation the logs and stores of all sites are there too.
+faults: $(READY) debian
+	PYTHONPATH=tests $(BIN)/python -m faults $(ARGS)
 
 check: $(READY)
 	$(BIN)/ruff check

@@ -50,9 +50,12 @@ class Asked:
 
     @property
     def denied(self) -> bool:
-        """Whether it was told that nothing was done, and nothing will be."""
+        """Whether it was told that nothing was done, and nothing will be. A failure that names a resource says that no
+        holder has accepted it.
+        """
         body = self.answer.body
-        return isinstance(body, dict) and body.get("code") == "holder-unreachable"
+        failed = self.answer.status >= 400 and "cheops-resource" in self.answer.headers
+        return failed or (isinstance(body, dict) and body.get("code") == "holder-unreachable")
 
 
 @dataclass

@@ -94,8 +94,10 @@ def book_of(dossier: Dossier, before: Log | None = None) -> Book:
 
 
 def summary_of(rid: str, log: Log, before: Summary | None) -> Summary:
-    """How the resource is listed once its log is this one."""
-    return before if before and log.birth is None else log.summary(rid)
+    """How the resource is listed once its log is this one; if its creation was withdrawn, it isn't any more."""
+    if before is None or log.birth is not None:
+        return log.summary(rid)
+    return replace(before, gone=before.gone or bool(log.withdrawn))
 
 
 def unreported(op: Operation, sites: Collection[str]) -> tuple[Outcome, ...]:

@@ -355,9 +355,14 @@ class Exchange:
             await asyncio.gather(*self._tasks, return_exceptions=True)
 
     async def _begin(self) -> None:
-        """After a restart: whoever has something in its feed is told."""
-        heads = await self._ledger.store.heads(list(self._peers.peers()))
-        self.tell([peer for peer, head in heads.items() if head])
+        """After a restart: whoever has something in its feed is told, as soon as the store can be read."""
+        while True:
+            try:
+                heads = await self._ledger.store.heads(list(self._peers.peers()))
+                return self.tell([peer for peer, head in heads.items() if head])
+            except CheopsError as error:  # a database that is away just now isn't the end
+                log.error("the store can't be used", detail=error.detail)
+                await asyncio.sleep(NOTE_SECONDS)
 
     def _look_at_peers(self) -> None:
         for peer, view in self._peers.peers().items():

@@ -32,6 +32,7 @@ from cheops.reconcile.writing import (
     Begun,
     Writer,
     Written,
+    done_reply,
     has_answered,
     outcomes_of,
     own_reply,
@@ -215,7 +216,7 @@ class Spanner:
         rules = self._rules(book.summary)
         done = {site: outcome for site, outcome in outcomes.items() if outcome.state is State.DONE}
         first = done.get(book.log.prime) or next(iter(done.values()))
-        reply = own_reply(begun.own) or told_reply(first)
+        reply = done_reply(begun.own) or told_reply(first)
         said = {
             site: await self._asker.body_here(outcome.body, site, book.summary.service)
             for site, outcome in done.items()

@@ -423,8 +423,8 @@ class Writer:
         outcomes = outcomes_of(book, op)
         done = [outcome for outcome in outcomes.values() if outcome.state is State.DONE]
         if done:
-            mine = any(outcome.site == self._here for outcome in done)
-            return with_outcomes((own_reply(own) if mine else None) or told_reply(done[0]), op.rid, outcomes)
+            told = min(done, key=lambda outcome: (not outcome.body, outcome.site != self._here))
+            return with_outcomes(done_reply(own) or told_reply(told), op.rid, outcomes)
         if self._engine.is_sent(op.rid, op.dot) or any(_may_still(outcome) for outcome in outcomes.values()):
             return with_outcomes(_accepted(op.rid), op.rid, outcomes)
         return None
@@ -510,6 +510,12 @@ def own_reply(own: "asyncio.Future[Applied] | None") -> Reply | None:
     if own is None or not own.done() or own.cancelled():
         return None
     return own.result().reply
+
+
+def done_reply(own: "asyncio.Future[Applied] | None") -> Reply | None:
+    """The reply of the service here, if it was done with it; what it answered before it was tried again isn't."""
+    reply = own_reply(own)
+    return reply if own and reply and own.result().outcome.state is State.DONE else None
 
 
 def told_reply(outcome: Outcome) -> Reply:

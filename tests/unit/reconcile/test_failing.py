@@ -1,8 +1,11 @@
 """What the simulation of faults has found, each alone: clocks set back, full disks, deletes of what was never made."""
 
 import asyncio
+from collections.abc import Collection
 
 import virtual
+from cheops.errors import StoreFailed
+from cheops.stores.memory import LogInMemory
 from replicated import World
 
 BOTH = {"X_Scope": "{notes: A & B}"}
@@ -49,5 +52,47 @@ def test_deleting_what_was_never_made_at_a_site_is_done_at_once() -> None:
             world.heal()
             await world.settled(60.0)
             assert not world["B"].box.documents
+
+    virtual.run(story())
+
+
+def test_what_nobody_has_made_is_not_listed_as_a_resource() -> None:
+    async def story() -> None:
+        async with World("A", "B") as world:
+            for site in world.sites.values():
+                site.box.down = True
+            made = await world["A"].ask("POST", "/notes", {"name": "n"}, Prefer="wait=1", **BOTH)
+            assert made.status == 503
+            for site in world.sites.values():
+                site.box.down = False
+            await world.settled(60.0)
+            for site in world.sites.values():
+                assert site.parts
+                assert (await site.parts.operator.lists.resources()).resources == []
+                assert not site.box.documents
+
+    virtual.run(story())
+
+
+def test_a_database_that_goes_away_as_the_agent_starts_does_not_end_it() -> None:
+    class Away(LogInMemory):
+        failures = 2
+
+        async def heads(self, peers: Collection[str]) -> dict[str, int]:
+            if self.failures:
+                self.failures -= 1
+                raise StoreFailed("the operation log can't be read")
+            return dict(await super().heads(peers))
+
+    async def story() -> None:
+        async with World("A", "B") as world:
+            await world["A"].kill()
+            away = world["A"].store
+            away.__class__ = Away
+            await world["A"].start()
+            await asyncio.sleep(10.0)
+            task = world["A"].task
+            assert task
+            assert not task.done()
 
     virtual.run(story())

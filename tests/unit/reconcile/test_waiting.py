@@ -4,6 +4,7 @@ import asyncio
 from typing import Any
 
 import virtual
+from blackbox import reply
 from cheops.model import Reply, Request
 from replicated import Answer, World
 
@@ -62,3 +63,18 @@ def test_who_says_how_long_hears_that_it_is_accepted() -> None:
     answer, files = virtual.run(uploaded(Prefer="wait=3"))
     assert answer.status == 202
     assert len(files) == 2
+
+
+async def tried_again_meanwhile() -> Answer:
+    """The service here can't at first, and can the next time, while the other site is still waited for."""
+    async with World("Site1", "Site2") as world:
+        await world["Site1"].ask("PUT", "/notes/a", {"n": 0}, X_Scope=BOTH)
+        failures = iter([reply(503, {"error": "not now"})])
+        world["Site1"].box.before = lambda _: next(failures, None)
+        world["Site2"].box.mute = True
+        return await world["Site1"].ask("PATCH", "/notes/a", {"n": 1}, Prefer="wait=3")
+
+
+def test_what_the_service_answered_before_it_was_done_is_not_the_answer() -> None:
+    answer = virtual.run(tried_again_meanwhile())
+    assert (answer.status, answer.outcome) == (200, "Site1=200, Site2=pending")
