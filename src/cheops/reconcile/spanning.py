@@ -199,7 +199,7 @@ class Spanner:
 
         def settled(book: Book) -> bool:
             outcomes = [book.outcome(begun.op.dot, site) for site in book.holders]
-            refused = any(outcome and outcome.state is State.REFUSED for outcome in outcomes)
+            refused = any(outcome and _refuses(outcome) for outcome in outcomes)
             return refused or all(has_answered(outcome) for outcome in outcomes)
 
         book = await self._ledger.until(begun.op.rid, settled, seconds)
@@ -241,7 +241,7 @@ class Spanner:
         finally:
             self._exchange.answered(undoing.op.rid, undoing.op.dot)
         words = {site: _undone_word(o, after.outcome(undoing.op.dot, site)) for site, o in outcomes.items()}
-        refusals = [outcome for outcome in outcomes.values() if outcome.state is State.REFUSED]
+        refusals = [outcome for outcome in outcomes.values() if _refuses(outcome)]
         if refusals:
             own = next((one for one in refusals if one.site == self._ledger.here), None)
             reply = (own and own_reply(begun.own)) or told_reply(refusals[0])
@@ -323,8 +323,12 @@ def outcomes_words(outcomes: Mapping[str, Outcome]) -> dict[str, str]:
     }
 
 
+def _refuses(outcome: Outcome) -> bool:
+    return outcome.state is State.REFUSED or outcome.code == "unauthorized"
+
+
 def _undone_word(made_: Outcome, deleted: Outcome | None) -> str:
-    if made_.state is State.REFUSED:
+    if _refuses(made_):
         return str(made_.status)
     through = deleted is not None and deleted.state in (State.DONE, State.SKIPPED)
     return "undone" if through else "not-undone"
