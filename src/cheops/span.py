@@ -25,7 +25,7 @@ from cheops.execute import Executor, Sending
 from cheops.model import PeerState, Reply, Request
 from cheops.plan.cross import Spanned
 from cheops.ports import Peers, Transport
-from cheops.reconcile.asking import Asker, Said
+from cheops.reconcile.asking import Asker, Said, as_read
 from cheops.reconcile.book import Book
 from cheops.reconcile.children import ChildType, child_types
 from cheops.reconcile.ledger import Ledger
@@ -271,7 +271,7 @@ class Spans:
     async def _where(self, request: Request, sites: Sequence[str]) -> str | None:
         """The site that has what stands at a target; None if none does."""
         target = await self._asker.in_rids(request.target.decode("latin1").partition("?")[0], request.service)
-        read = replace(request, method="GET", body=None)
+        read = as_read(request)
         if (await self._said(self._here, read, target)).well or request.values(PASSED):
             return self._here
         others = [asyncio.create_task(self._said(site, read, target)) for site in sites if site != self._here]

@@ -4,7 +4,7 @@ import asyncio
 import json
 from collections.abc import Callable, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 from cheops.applications import Application
@@ -146,6 +146,13 @@ class Asker:
         if found is None or where is None:
             return found
         return [item for item in found if text_at(item, where[0]) == where[1]]
+
+
+def as_read(request: Request) -> Request:
+    """A read for the same caller."""
+    dropped = (b"content-length", b"content-type", b"transfer-encoding", b"expect")
+    headers = tuple(pair for pair in request.headers if pair[0] not in dropped)
+    return replace(request, method="GET", headers=headers, body=None)
 
 
 def _held(rid: Any, holders: Any, prime: Any = "", *_: Any) -> Held:

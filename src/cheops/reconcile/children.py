@@ -10,7 +10,7 @@ from cheops.applications.fields import text_at
 from cheops.applications.resources import Children, Span
 from cheops.errors import HolderUnreachable, ReliedOn
 from cheops.model import Request
-from cheops.reconcile.asking import Asker
+from cheops.reconcile.asking import Asker, as_read
 from cheops.reconcile.book import Book
 from cheops.record.resource import Summary
 
@@ -102,7 +102,7 @@ class Family:
             return ()
         target = await self._asker.at_site(kind.list_of(book.summary, self._application(), local), site)
         where = (kind.says.field, local) if kind.says.field else None
-        read = replace(request, service=book.summary.service, method="GET", body=None)
+        read = replace(as_read(request), service=book.summary.service)
         return () if target is None else await self._asker.items(site, read, target, kind.rules, where)
 
 

@@ -20,7 +20,7 @@ from cheops.execute import OUTCOME
 from cheops.model import Headers, PeerState, Reply, Request
 from cheops.plan.cross import Spanned
 from cheops.ports import Peers
-from cheops.reconcile.asking import Asker
+from cheops.reconcile.asking import Asker, as_read
 from cheops.reconcile.book import Book, parts_of
 from cheops.reconcile.children import Family, span_of
 from cheops.reconcile.dependencies import DEPENDENCIES
@@ -165,7 +165,7 @@ class Spanner:
         if not key and wanted is None:
             return None
         target = await self._asker.at_site(concern.collection, site)
-        items = await self._asker.items(site, _read(request), target or concern.collection, rules)
+        items = await self._asker.items(site, as_read(request), target or concern.collection, rules)
         if items is None:
             return None  # what it can't say now, it says when it is asked to make it
         if any(has_key(item, key) for item in items):
@@ -174,7 +174,7 @@ class Spanner:
 
     async def _has(self, site: str, request: Request, item: str) -> bool:
         target = await self._asker.at_site(item, site)
-        return (await self._asker.ask(site, _read(request), target or item)).well
+        return (await self._asker.ask(site, as_read(request), target or item)).well
 
     async def _overlap(
         self, site: str, request: Request, items: Sequence[object], rules: Resource, wanted: object
@@ -300,13 +300,6 @@ class Spanner:
     def _rules(self, summary: Summary) -> Resource | None:
         service = self._application().services.get(summary.service)
         return service.resources.get(summary.type) if service else None
-
-
-def _read(request: Request) -> Request:
-    """A read for the same caller."""
-    dropped = (b"content-length", b"content-type", b"transfer-encoding", b"expect")
-    headers = tuple(pair for pair in request.headers if pair[0] not in dropped)
-    return replace(request, method="GET", headers=headers, body=None)
 
 
 def _sharing(request: Request) -> Request:
