@@ -28,7 +28,7 @@ def resources(service: str | None, as_json: bool, admin: Admin) -> None:
     if as_json:
         click.echo(json.dumps({"resources": found}, indent=2, ensure_ascii=False))
     elif found:
-        rows = [[r["rid"], f"{r['service']}/{r['type']}", r["name"], " & ".join(r["placement"])] for r in found]
+        rows = [[r["rid"], f"{r['service']}/{r['type']}", r["name"], _placement(r)] for r in found]
         click.echo(table(("resource", "of", "name", "held by"), rows))
     else:
         click.echo("No replicated resources. A scope with & makes one: --scope '{image: Site1 & Site2}'.")
@@ -64,7 +64,11 @@ def show(resource: str, as_json: bool, admin: Admin) -> None:
 )
 @at_a_site
 def scope(resource: str, scope: str, leave: str, admin: Admin) -> None:
-    """Have RESOURCE held by the sites of SCOPE, such as '{image: Site1 & Site3}'; new ones are filled first."""
+    """Have RESOURCE held by the sites of SCOPE, such as '{image: Site1 & Site3}'; new ones are filled first.
+
+    What spans sites is extended, and left, with '{network: Site1 % Site3}'; '…, prime: Site3' makes another site its
+    prime, also when the old one is lost.
+    """
     rid = rid_of(admin, resource)
     made = admin.put(f"/resources/{rid}/placement", {"scope": scope, "leave": leave})
     click.echo(f"{made['operation']} moves it. Wait until it is done:  cheops wait {rid} --converged")
@@ -143,13 +147,20 @@ def when(seconds: float) -> str:
     return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%d %H:%M:%S} UTC" if seconds else "-"
 
 
+def _placement(resource: dict[str, Any]) -> str:
+    """Copies, or parts with their prime."""
+    if not resource["prime"]:
+        return " & ".join(resource["placement"])
+    return f"{' % '.join(resource['placement'])}, prime {resource['prime']}"
+
+
 def _shown(found: dict[str, Any]) -> list[str]:
     """A resource in lines."""
     about = found["resource"]
     gone = ", deleted" if about["gone"] else ""
     lines = [
         f"{about['rid']}  {about['service']}/{about['type']} {about['name']}{gone}".rstrip(),
-        f"held by {' & '.join(about['placement'])}, as {found['seen_from']} knows it",
+        f"{'spans' if about['prime'] else 'held by'} {_placement(about)}, as {found['seen_from']} knows it",
         *([f"inside of {about['parent']}"] if about["parent"] else []),
         *([f"refers to {', '.join(found['refers'])}"] if found["refers"] else []),
         "",

@@ -324,8 +324,8 @@ class _JsonOf:
         )
 
     def _set_by_sites(self) -> frozenset[str]:
-        """What the replies to one creation show that each site sets itself."""
-        own: set[str] = set()
+        """What the replies to one creation show that each site sets itself, and of parts what only comes together."""
+        own = set(self.rules.span.aggregate if self.book.log.prime and self.rules and self.rules.span else ())
         for op in self.book.log.effective:
             if op.birth and not self.facet:
                 replies = [reply for told in self.replies.values() if (reply := told.get(name_of(op.dot)))]
