@@ -166,7 +166,7 @@ class Applier:
     async def _request(self, book: Book, op: Operation, recorded: Recorded, credentials: Headers) -> Request:
         body = recorded.body
         inline = body.inline if body else None
-        recast = await self.localise(recorded, inline, self._shares(op))
+        recast = await self.localise(recorded, inline, self._shares(book, op))
         if book.log.prime and recast.body is not None and not op.facet:
             recast = replace(recast, body=self._part(book, recast.body))
         headers = tuple((name.encode("latin1"), value.encode("latin1")) for name, value in recast.headers)
@@ -187,7 +187,7 @@ class Applier:
             headers=headers,
             body=content,
         )
-        shares = self._shares(op)
+        shares = self._shares(book, op)
         return self.settings.carry(request, shares) if shares else request
 
     def _part(self, book: Book, body: bytes) -> bytes:
@@ -195,10 +195,13 @@ class Applier:
         rules = self._rules(book)
         return divided(body, rules, parts_of(book), self._here) if rules else body
 
-    def _shares(self, op: Operation) -> dict[str, str]:
-        """Where this site calls other services meanwhile: some sites may use another's, since they lack something."""
-        all_sites = {service: place for service, place in op.shares.items() if "/" not in service}
-        own = {key.partition("/")[2]: place for key, place in op.shares.items() if key.startswith(f"{self._here}/")}
+    def _shares(self, book: Book, op: Operation) -> dict[str, str]:
+        """Where this site calls other services meanwhile: some sites may use another's, since they lack something; of
+        one that joined later, the placement says so.
+        """
+        said = {**(book.log.placed.shares if book.log.placed else {}), **op.shares}
+        all_sites = {service: place for service, place in said.items() if "/" not in service}
+        own = {key.partition("/")[2]: place for key, place in said.items() if key.startswith(f"{self._here}/")}
         return {**all_sites, **own}
 
     def _address(self, book: Book, op: Operation, target: str) -> str:

@@ -79,7 +79,9 @@ class Reconciling:
         )
         reader = Reader(self.ledger, ground.transport, ground.credentials, ground.peers, lambda: self.applier.settings)
         audit = Audit(self.ledger, self.engine, self.applier, reader, self.bodies)
-        placer = Placer(self.ledger, family, ground.peers, ground.credentials, self._application)
+        placer = Placer(
+            self.ledger, family, ground.peers, ground.credentials, self.writer.dependencies, self._application
+        )
         self.operator = Operator(
             self.ledger, self.engine, ground.transport, ground.peers, self._application, audit, placer
         )

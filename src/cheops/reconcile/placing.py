@@ -6,6 +6,7 @@ get the same slot; another agent only makes another site the prime, once the old
 
 import json
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 from cheops.applications import Application, Resource
@@ -18,6 +19,7 @@ from cheops.ports import Credentials, Peers
 from cheops.reconcile.book import Book
 from cheops.reconcile.children import Family, span_of
 from cheops.reconcile.commanding import Command
+from cheops.reconcile.dependencies import Dependencies
 from cheops.reconcile.ledger import Draft, Ledger
 from cheops.reconcile.showing import name_of
 from cheops.record.operation import Body, Kind, Operation, Recorded
@@ -35,8 +37,10 @@ class Placer:
         family: Family,
         peers: Peers,
         credentials: Credentials,
+        dependencies: Dependencies,
         application: Callable[[], Application],
     ) -> None:
+        self._dependencies = dependencies
         self._ledger, self._family, self._peers = ledger, family, peers
         self._credentials, self._application = credentials, application
 
@@ -48,12 +52,14 @@ class Placer:
         prime = self._prime(book, command)
         if set(book.holders) == set(command.sites) and prime == book.log.prime:
             raise NothingToDo(f"{book.rid} is to be at {' & '.join(command.sites)} already")
+        shares: dict[str, str] = {}
         if book.log.prime:
             await self._check(book, command, prime, ask)
+            shares = await self._shared(book, command)
 
         def make(now: Book | None, draft: Draft) -> Operation:
             living = self._living(now, command.resource)
-            return _placed(living, command.sites, prime, command.leave, draft)
+            return replace(_placed(living, command.sites, prime, command.leave, draft), shares=shares)
 
         after, op = await self._ledger.append(command.resource, make)
         if book.log.prime and set(book.holders) != set(command.sites):
@@ -126,6 +132,20 @@ class Placer:
                 sites=mute,
             )
         return named
+
+    async def _shared(self, book: Book, command: Command) -> dict[str, str]:
+        """What a part needs and a site that joins lacks is used where it is."""
+        before = dict(book.log.placed.shares if book.log.placed else {})
+        creation = next((op for op in book.log.effective if op.birth), None)
+        body = creation.request.body.inline if creation and creation.request and creation.request.body else None
+        if set(command.sites) <= set(book.holders) or body is None:
+            return before
+        secrets = await self._credentials.headers(book.summary.service) or ()
+        request = Request(service=book.summary.service, method="POST", target=b"/", headers=())
+        lacks = await self._dependencies.lacks(request, body, self._rules(book), command.sites, secrets)
+        return before | {
+            f"{site}/{lack.reference.service}": lack.there[0] for lack in lacks for site in lack.missing if lack.there
+        }
 
     def _is_up(self, site: str) -> bool:
         view = self._peers.peers().get(site)

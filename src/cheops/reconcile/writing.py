@@ -108,7 +108,7 @@ class Writer:
         self._ledger, self._engine, self._exchange, self._blobs = ledger, engine, exchange, blobs
         self._peers, self._application, self._digits = peers, application, digits
         self._adopter = Adopter(ledger, engine, exchange, blobs, transport, application, digits)
-        self._dependencies = Dependencies(ledger, transport, application, self._replicate)
+        self.dependencies = Dependencies(ledger, transport, application, self._replicate)
 
     @property
     def _here(self) -> str:
@@ -197,8 +197,8 @@ class Writer:
         if concern.kind is not Kind.CREATE or body is None:
             return {}
         secrets = secret_headers(request.headers, request.service, self._application())
-        lacks = await self._dependencies.lacks(request, body.inline, concern.rules, placement, secrets)
-        return await self._dependencies.settle(lacks, request)
+        lacks = await self.dependencies.lacks(request, body.inline, concern.rules, placement, secrets)
+        return await self.dependencies.settle(lacks, request)
 
     async def _replicate(self, lack: Lack, request: Request) -> None:
         """Makes what sites lack there. Raises CantAdopt, HolderUnreachable."""

@@ -106,11 +106,15 @@ class Log:
         return next((op.birth for op in self._last_life if op.birth), None)
 
     @cached_property
+    def placed(self) -> Operation | None:
+        """The placement that is in force; None while the births are."""
+        return next((op for op in reversed(self._last_life) if op.kind is Kind.PLACE), None)
+
+    @cached_property
     def placement(self) -> tuple[str, ...]:
         """The sites that hold it; of one that is gone, those that held it."""
-        placed = [op for op in self._last_life if op.kind is Kind.PLACE]
-        born = [op for op in self._last_life if op.birth]
-        return tuple(dict.fromkeys(site for op in placed[-1:] or born for site in op.placement))
+        said = [self.placed] if self.placed else [op for op in self._last_life if op.birth]
+        return tuple(dict.fromkeys(site for op in said for site in op.placement))
 
     @cached_property
     def prime(self) -> str:

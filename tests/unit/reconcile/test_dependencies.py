@@ -124,3 +124,30 @@ def test_another_word_is_refused() -> None:
         assert (answer.status, answer.body["code"]) == (400, "bad-request")
 
     told(work)
+
+
+def test_what_spans_sites_uses_what_its_parts_lack_where_it_is() -> None:
+    """Without being told to; a site that joins later does so too."""
+
+    async def work(world: World) -> None:
+        await image(world)
+        document = {"name": "vm", "image": "debian"}
+        spread = "{compute: Site1 % Site2}"
+        answer = await world["Site1"].ask("POST", "/servers", document, service="compute", X_Scope=spread)
+        assert answer.outcome == "Site1=201, Site2=201"
+        parts = world["Site1"].parts
+        assert parts
+        await parts.operator.place(answer.rid, ("Site1", "Site2", "Site3"))
+        await world.settled()
+        scopes = {
+            name: [r.values(b"x-scope") for r in site.box.requests if r.method == "POST" and b"/servers" in r.target]
+            for name, site in world.sites.items()
+        }
+        assert scopes == {"Site1": [[]], "Site2": [[b"{image: Site1}"]], "Site3": [[b"{image: Site1}"]]}
+
+    async def inside() -> None:
+        async with World("Site1", "Site2", "Site3", described=CLOUD) as world:
+            await asyncio.sleep(1)
+            await work(world)
+
+    virtual.run(inside())

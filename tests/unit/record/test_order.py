@@ -1,6 +1,6 @@
 """The order of a log, and what of it is effective."""
 
-from time import perf_counter
+from time import process_time
 
 from cheops.reconcile.steps import steps
 from cheops.record.log import Log
@@ -94,11 +94,11 @@ def test_ten_thousand_merges_of_two_sites_take_less_than_a_second() -> None:
     for n in range(1, 5_000):
         ops.append(op("A", n + 1, 2 * n, body=b"A", touches=frozenset({f"a{n % 9}.b"})))
         ops.append(op("B", n, 2 * n + 1, body=b"B", after={"A": 1}, touches=frozenset({f"a{n % 9}"})))
-    began = perf_counter()
+    began = process_time()
     log = Log.of(reversed(ops))
     own = {one.dot: done(one, at) for at, one in enumerate(ops, 1) if one.author == "A.1"}
     plan = steps(log, own, "A")
     assert len(log.conflicts) > 4_000
     assert len(plan.todo) > 5_000
-    assert perf_counter() - began < 1
+    assert process_time() - began < 1
     assert plan.todo[0].operation.dot == dot("B", 1)
