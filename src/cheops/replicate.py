@@ -121,7 +121,7 @@ class Replication:
         asked = Asked(request=meant.request, concern=meant.concern, shares=meant.shares, scope=meant.scope)
         if where := spanned_by(meant.location, meant.prime, view):
             return await self.spans.scoped(asked, where, executor)
-        if meant.location is None and (reply := await self.spans.serve(asked, executor)):
+        if self._may_span(meant) and (reply := await self.spans.serve(asked, executor)):
             return reply
         sites = replicas_of(meant.location, view) if meant.location else None
         if not meant.writes:
@@ -135,6 +135,12 @@ class Replication:
         if meant.location is None and meant.concern.id:
             return await self._unknown_here(meant, executor)
         return None
+
+    def _may_span(self, meant: Meant) -> bool:
+        """A scope of this site alone means its part of a whole, but what is made inside of one is here anyway."""
+        here = isinstance(meant.location, SiteName) and meant.location.name == self._ledger.here
+        summary = meant.concern.summary
+        return meant.location is None or (here and meant.writes and not (summary and summary.prime))
 
     # Writes
 
@@ -204,11 +210,12 @@ class Replication:
         return replace(passed, body=Ending(passed.body, body.close)) if body else passed
 
     def _subset(self, book: Book, sites: Sequence[str]) -> Subset:
-        held = " & ".join(book.holders)
+        sign = " % " if book.log.prime else " & "
+        held, named = sign.join(book.holders), sign.join(sites)
         return Subset(
-            f"the resource is held by {held}, and a write of it goes to all of them, not to {' & '.join(sites)} alone",
+            f"the resource is held by {held}, and a write of it goes to all of them, not to {named} alone",
             hint="Send it without a scope. To change which sites hold it: "
-            f"cheops resource scope {book.rid} '{{{book.summary.service}: {' & '.join(sites)}}}'",
+            f"cheops resource scope {book.rid} '{{{book.summary.service}: {named}}}'",
             resource=book.rid,
             holders=list(book.holders),
         )
