@@ -17,7 +17,7 @@ from blackbox import BlackBox, reply
 from cheops.errors import CheopsError, Refused, SiteUnreachable, StoreFailed
 from cheops.model import PeerState, Reply, Request
 from cheops.ports import LOG, Changes, LogStore, Transport
-from cheops.reconcile.applying import Applied, version_after
+from cheops.reconcile.outcomes import Applied, version_after
 from cheops.reconcile.wire import packed_push, read_push
 from cheops.record.operation import Dot, Operation, Outcome, State
 from cheops.stores.memory import LogInMemory

@@ -18,8 +18,8 @@ from cheops.execute import Patience
 from cheops.model import Headers, PeerState, Reply, Request
 from cheops.pipeline import Pipeline
 from cheops.ports import COMMAND, CONTENT, HOLDERS, LOG, LogStore, Transport
-from cheops.reconcile.applying import Settings
 from cheops.reconcile.assembly import Ground, Reconciling
+from cheops.reconcile.service import Settings
 from cheops.record.operation import Dot
 from cheops.replicate import requests_on
 from cheops.sites.memory import PeersInMemory

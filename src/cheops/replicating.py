@@ -12,8 +12,8 @@ from cheops.config import Site
 from cheops.model import Request, View
 from cheops.observe.replicas import Replicas
 from cheops.ports import Credentials, KeptScopes, LogStore, Peers, Transport
-from cheops.reconcile.applying import Settings
 from cheops.reconcile.assembly import Ground, Reconciling
+from cheops.reconcile.service import Settings
 from cheops.record.operation import Dot
 from cheops.replicate import requests_on
 from cheops.sites.roll import marked

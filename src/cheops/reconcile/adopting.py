@@ -16,11 +16,12 @@ from cheops.applications.rids import new_rid, rid_of
 from cheops.errors import CantAdopt, SiteUnreachable
 from cheops.model import Headers, Reply, Request
 from cheops.ports import Blobs, Transport
-from cheops.reconcile.applying import kept, version_after
 from cheops.reconcile.book import Book
 from cheops.reconcile.engine import Engine
 from cheops.reconcile.exchange import Exchange
 from cheops.reconcile.ledger import Draft, Ledger
+from cheops.reconcile.outcomes import version_after
+from cheops.reconcile.service import kept
 from cheops.record.operation import Birth, Body, Kind, Operation, Recorded, State
 from cheops.record.resource import Summary
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from cheops.applications import Application
 from cheops.errors import NotThere
 from cheops.ports import Blobs, Credentials, LogStore, Peers, Transport
-from cheops.reconcile.applying import Applier, Settings
+from cheops.reconcile.applying import Applier
 from cheops.reconcile.asking import Asker
 from cheops.reconcile.audit import Audit
 from cheops.reconcile.bodies import Bodies
@@ -19,6 +19,7 @@ from cheops.reconcile.ledger import Ledger
 from cheops.reconcile.operating import Operator
 from cheops.reconcile.placing import Placer
 from cheops.reconcile.reading import Reader
+from cheops.reconcile.service import Settings
 from cheops.reconcile.spanning import Spanner
 from cheops.reconcile.writing import Writer
 from cheops.record.operation import Dot

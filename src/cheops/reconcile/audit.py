@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from cheops.errors import Busy, CheopsError, NothingToDo, NotThere, Refused, SiteUnreachable
-from cheops.reconcile.applying import Applier, version_after
+from cheops.reconcile.applying import Applier
 from cheops.reconcile.bodies import Bodies
 from cheops.reconcile.book import Book
 from cheops.reconcile.commanding import Command
@@ -30,6 +30,7 @@ from cheops.reconcile.drift import (
 )
 from cheops.reconcile.engine import Engine
 from cheops.reconcile.ledger import Ledger
+from cheops.reconcile.outcomes import version_after
 from cheops.reconcile.reading import Reader
 from cheops.reconcile.showing import BY_COMMAND, name_of
 from cheops.reconcile.steps import Step

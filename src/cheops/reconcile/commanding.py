@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from cheops.errors import BadRequest, NothingToDo, NotThere
-from cheops.reconcile.applying import version_after
 from cheops.reconcile.book import Book
+from cheops.reconcile.outcomes import version_after
 from cheops.reconcile.showing import BY_COMMAND, name_of
 from cheops.record.operation import Dot, Kind, Operation, Outcome, State
 

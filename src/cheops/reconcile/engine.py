@@ -14,18 +14,18 @@ import structlog
 
 from cheops.errors import Busy, CheopsError
 from cheops.model import Headers
-from cheops.ports import Claim, LogStore
-from cheops.reconcile.applying import AGAIN, UNDER_WAY, Applied, Applier, version_after
+from cheops.reconcile.applying import Applier
 from cheops.reconcile.backoff import pause, soonest
 from cheops.reconcile.book import Book
+from cheops.reconcile.claims import Leases, Own
 from cheops.reconcile.ledger import Ledger
+from cheops.reconcile.outcomes import AGAIN, UNDER_WAY, Applied, version_after
 from cheops.reconcile.steps import Step, Steps, steps
 from cheops.record.operation import WITHDRAWN, Dot, Kind, Operation, Outcome, State
 
 log = structlog.get_logger("engine")
 AT_ONCE = 64  # resources
 LEND_SECONDS = 60.0  # a caller's credentials stay in memory
-LEASE_SECONDS = 30.0
 LOOK_SECONDS = 0.5  # between two looks for what other agents of this site have left
 STORE_AGAIN_SECONDS = 1.0
 ANY_TIME_SECONDS = 1e9
@@ -60,7 +60,7 @@ class Engine:
     ) -> None:
         self._ledger, self._applier, self._drawn = ledger, applier, drawn
         self._fetch, self._tidy = fetch, tidy
-        self._claims = _Leases(ledger.store, owner, ledger.now) if shared else _Own()
+        self._claims = Leases(ledger.store, owner, ledger.now) if shared else Own()
         self._shared = shared
         self._lent: dict[Key, _Lent] = {}
         self._sent: set[Key] = set()
@@ -392,54 +392,3 @@ class Engine:
 def _soon(before: Outcome, now: float) -> float:
     """When it may be tried again; at once if the clock was set back since it was tried."""
     return before.at + soonest(before.attempts) if before.at <= now else now
-
-
-class _Own:
-    """The claims of an agent that has its store for itself."""
-
-    async def take(self, rid: str) -> Claim | None:
-        return Claim(rid=rid, owner="", until=0.0, revision=0)
-
-    def holds(self, rid: str) -> bool:
-        return True
-
-    async def give_back(self, claim: Claim, due: float | None) -> None:
-        return
-
-
-class _Leases:
-    """Claims that other agents of the site see; renewed while the work goes on, they end with who holds them.
-
-    Nothing is begun in the last third of a lease that wasn't renewed: then another agent may soon do it.
-    """
-
-    def __init__(self, store: LogStore, owner: str, now: Callable[[], float]) -> None:
-        self._store, self._owner, self._now = store, owner, now
-        self._renewing: dict[str, asyncio.Task[None]] = {}
-        self._until: dict[str, float] = {}
-
-    async def take(self, rid: str) -> Claim | None:
-        now = self._now()
-        claim = await self._store.claim_one(rid, self._owner, now, now + LEASE_SECONDS)
-        if claim:
-            self._until[rid] = claim.until
-            self._renewing[rid] = asyncio.create_task(self._renew(claim))
-        return claim
-
-    def holds(self, rid: str) -> bool:
-        """Whether nobody else can have claimed it, for a while."""
-        return self._until.get(rid, 0.0) - self._now() > LEASE_SECONDS / 3
-
-    async def _renew(self, claim: Claim) -> None:
-        while True:
-            await asyncio.sleep(LEASE_SECONDS / 4)
-            until = self._now() + LEASE_SECONDS
-            if not await self._store.renew(claim, until):
-                self._until.pop(claim.rid, None)
-                return
-            self._until[claim.rid] = until
-
-    async def give_back(self, claim: Claim, due: float | None) -> None:
-        self._renewing.pop(claim.rid).cancel()
-        self._until.pop(claim.rid, None)
-        await self._store.release(claim, due)

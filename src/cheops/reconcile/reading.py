@@ -14,7 +14,6 @@ from cheops.applications.translate import at_site, in_rids, rids_in, values_in
 from cheops.errors import CheopsError, SiteUnreachable
 from cheops.model import Headers, Reply, Request
 from cheops.ports import Credentials, Peers, Transport
-from cheops.reconcile.applying import IN_MEMORY, Settings
 from cheops.reconcile.book import Book
 from cheops.reconcile.drift import (
     ABSENT,
@@ -29,6 +28,7 @@ from cheops.reconcile.drift import (
     unwrapped,
 )
 from cheops.reconcile.ledger import Ledger
+from cheops.reconcile.service import IN_MEMORY, Settings
 from cheops.reconcile.showing import left_at, name_of
 from cheops.record.operation import Kind, State
 

@@ -7,8 +7,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from cheops.model import PeerState, PeerView
-from cheops.reconcile.applying import UNDER_WAY
 from cheops.reconcile.book import Book
+from cheops.reconcile.outcomes import UNDER_WAY
 from cheops.reconcile.steps import steps
 from cheops.record.conflicts import Conflict
 from cheops.record.operation import FINAL, Dot, Kind, Operation, Outcome, State, Vector

@@ -20,18 +20,9 @@ from cheops.execute import OUTCOME
 from cheops.model import Headers, PeerState, Reply, Request
 from cheops.plan.cross import Spanned
 from cheops.ports import Peers
-from cheops.reconcile.asking import Asker, as_read
-from cheops.reconcile.book import Book, parts_of
-from cheops.reconcile.children import Family, span_of
-from cheops.reconcile.dependencies import DEPENDENCIES
-from cheops.reconcile.exchange import Exchange
-from cheops.reconcile.ledger import Draft, Ledger
-from cheops.reconcile.writing import (
+from cheops.reconcile.answering import (
     RESOURCE,
     WAIT_SECONDS,
-    Begun,
-    Writer,
-    Written,
     done_reply,
     has_answered,
     outcomes_of,
@@ -39,6 +30,14 @@ from cheops.reconcile.writing import (
     told_reply,
     wish_of,
 )
+from cheops.reconcile.asking import Asker, as_read
+from cheops.reconcile.book import Book, parts_of
+from cheops.reconcile.children import Family, span_of
+from cheops.reconcile.dependencies import DEPENDENCIES
+from cheops.reconcile.drafting import Written
+from cheops.reconcile.exchange import Exchange
+from cheops.reconcile.ledger import Draft, Ledger
+from cheops.reconcile.writing import Begun, Writer
 from cheops.record.operation import Body, Kind, Operation, Outcome, Recorded, State
 from cheops.record.resource import Summary
 
@@ -109,7 +108,7 @@ class Spanner:
             self._part(body.inline if body else None, concern.rules, parts_at_birth(where), site)
         await self._check_up(where.sites)
         lacks = await self._writer.lacking(_sharing(request), concern, body, where.sites)
-        return await self._writer.written(request, concern, body, where.sites, {**shares, **lacks}, where.prime)
+        return await self._writer.drafter.written(request, concern, body, where.sites, {**shares, **lacks}, where.prime)
 
     def _part(self, body: bytes | None, rules: Resource | None, parts: Parts, site: str) -> bytes | None:
         return divided(body, rules, parts, site) if body is not None and rules else body

@@ -17,8 +17,9 @@ from typing import Any
 from cheops.config import Site
 from cheops.errors import CheopsError
 from cheops.ports import LOG
-from cheops.reconcile.applying import Applied, Applier, version_after
+from cheops.reconcile.applying import Applier
 from cheops.reconcile.exchange import Exchange
+from cheops.reconcile.outcomes import Applied, version_after
 from cheops.reconcile.wire import packed_push, read_push
 from cheops.record.operation import Operation, State
 from cheops.transports.http import HttpTransport

@@ -12,11 +12,11 @@ import pytest
 import postgres
 from blackbox import BlackBox, reply
 from cheops.model import Reply, Request
-from cheops.reconcile import engine
-from cheops.reconcile.applying import Settings
+from cheops.reconcile import claims
 from cheops.reconcile.assembly import Ground, Reconciling
 from cheops.reconcile.book import Book
 from cheops.reconcile.ledger import Draft
+from cheops.reconcile.service import Settings
 from cheops.record.operation import Birth, Body, Kind, Operation, Recorded, State
 from cheops.sites.memory import PeersInMemory
 from cheops.stores.blobs import BlobsInMemory
@@ -83,7 +83,7 @@ def operation(rid: str, number: int, book: Book | None, draft: Draft) -> Operati
 def test_each_operation_is_executed_by_one_and_who_dies_hands_over(
     server: postgres.Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(engine, "LEASE_SECONDS", 4.0)
+    monkeypatch.setattr(claims, "LEASE_SECONDS", 4.0)
     url = server.create("shared")
     box, network = Counting(), Network()
     network.services["Site1", "notes"] = box
