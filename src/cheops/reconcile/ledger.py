@@ -6,8 +6,8 @@ agent of the same site hears of a change at once; it finds out when it looks.
 
 import asyncio
 from collections import Counter, OrderedDict
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from collections.abc import Awaitable, Callable, Collection, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 
 import structlog
@@ -16,6 +16,9 @@ from cheops.errors import StoreFailed, Taken
 from cheops.ports import Changes, Cursor, Dossier, LogStore, Told
 from cheops.reconcile.book import Book, book_of, given_up, newer, news, summary_of, unreported
 from cheops.reconcile.fresh import Fed, news_for
+from cheops.reconcile.locks import Locks
+from cheops.reconcile.names import MOST_NAMES, Names
+from cheops.reconcile.waiting import Waiting
 from cheops.record.operation import Dot, Item, Kind, Operation, Outcome, State, Vector
 from cheops.record.pruning import prunable
 from cheops.record.resource import Named, Summary
@@ -23,7 +26,6 @@ from cheops.record.stamp import Clock, Stamp, too_far_ahead
 
 log = structlog.get_logger("ledger")
 MOST_REMEMBERED = 5_000  # books
-MOST_NAMES = 300_000  # some 30 MB
 AGAIN = 10  # times that a faster agent is given way
 REFILLED = "refilled"
 """The code of what this site may have executed before its store was lost."""
@@ -70,24 +72,24 @@ class Ledger:
         """Whether something may have been written of which nobody was told."""
         self.shared = shared
         self._clock = Clock()
-        self._names: set[str] | None = None
+        self._names = Names(None)
         self.wholes: dict[str, Summary] = {}
         """The resources here that span sites."""
         self._entries: OrderedDict[str, Entry] = OrderedDict()
-        self._locks: dict[str, tuple[asyncio.Lock, int]] = {}
+        self._locked = Locks().of
         self._passed: dict[tuple[str, Dot, str], float] = {}
         self.unsent: set[tuple[str, Dot]] = set()
         self.keeping: Counter[str] = Counter()
         """Bodies, by their SHA-256, whose operations aren't written down yet."""
         self.idle: Callable[[Book], bool] = lambda _: False
-        self._waiting: dict[str, set[asyncio.Event]] = {}
+        self._waiting = Waiting()
         self._cursors: dict[str, Cursor] = {}
 
     async def open(self) -> None:
         """Takes up where the store ended."""
         self._clock = Clock(await self.store.newest_stamp())
         names = None if self.shared else await self.store.names(MOST_NAMES)
-        self._names = None if names is None else set(names)
+        self._names = Names(names)
         await self.look_for_wholes()
 
     async def look_for_wholes(self) -> None:
@@ -108,8 +110,7 @@ class Ledger:
 
     async def find(self, values: Collection[str], service: str | None = None) -> Sequence[Named]:
         """What these values name. Most requests name nothing that is replicated: then the store isn't asked."""
-        if self._names is not None:
-            values = [value for value in values if value in self._names]
+        values = [value for value in values if value in self._names]
         return await self.store.find(values, service) if values else []
 
     async def taken(self, ids: Collection[str], rid: str, service: str) -> frozenset[str]:
@@ -121,12 +122,8 @@ class Ledger:
         if not self.shared and (entry := self._entries.get(rid)):
             self._entries.move_to_end(rid)
             return entry
-        dossier = await self.store.read(rid) if self._may_know(rid) else None
+        dossier = await self.store.read(rid) if rid in self._names else None
         return self._remember((dossier, book_of(dossier))) if dossier else None
-
-    def _may_know(self, rid: str) -> bool:
-        """Whether the store may have something of a resource: a rid is one of the names."""
-        return self._names is None or rid in self._names
 
     async def cursor(self, peer: str) -> Cursor | None:
         """How far the feed of a peer has been read."""
@@ -137,7 +134,7 @@ class Ledger:
     async def _known(self, rids: Collection[str]) -> dict[str, Entry]:
         """What is known of these, without those of which nothing is."""
         known = {} if self.shared else {rid: entry for rid in rids if (entry := self._entries.get(rid))}
-        found = await self.store.read_all([rid for rid in rids if rid not in known and self._may_know(rid)])
+        found = await self.store.read_all([rid for rid in rids if rid not in known and rid in self._names])
         return known | {rid: self._remember((dossier, book_of(dossier))) for rid, dossier in found.items()}
 
     def _remember(self, entry: Entry) -> Entry:
@@ -151,9 +148,7 @@ class Ledger:
         """The book once something holds of it, which may depend on peers too, or as it is when time is up."""
         loop = asyncio.get_running_loop()
         end = loop.time() + seconds
-        changed = asyncio.Event()
-        self._waiting.setdefault(rid, set()).add(changed)
-        try:
+        with self._waiting.on(rid) as changed:
             while True:
                 changed.clear()
                 book = await self.book(rid)
@@ -163,10 +158,6 @@ class Ledger:
                 with suppress(TimeoutError):
                     async with asyncio.timeout(min(left, LOOK_SECONDS)):
                         await changed.wait()
-        finally:
-            self._waiting[rid].discard(changed)
-            if not self._waiting[rid]:
-                del self._waiting[rid]
 
     # Writing
 
@@ -418,12 +409,11 @@ class Ledger:
         items = _by_rid([told.item for told in changes.told])
         for entry in entries:
             rid = self._remember(entry)[1].rid
-            self._note_names(entry[0])
+            self._names.note(entry[0])
             self._note_whole(entry[0].summary)
             self.changed(entry[1], [item for item in items.get(rid, ()) if isinstance(item, Outcome)])
         for rid in dict.fromkeys((*(book.rid for _, book in entries), *changes.due)):
-            for event in self._waiting.get(rid, ()):
-                event.set()
+            self._waiting.tell(rid)
         for rid, at in changes.due.items():
             if at is not None:
                 self.due(rid, at)
@@ -435,34 +425,6 @@ class Ledger:
             self.wholes[summary.rid] = summary
         else:
             self.wholes.pop(summary.rid, None)
-
-    def _note_names(self, dossier: Dossier) -> None:
-        if self._names is None:
-            return
-        chosen, local = dossier.summary.chosen, [o.local_id for o in dossier.outcomes]
-        self._names.update(filter(None, (dossier.summary.rid, chosen, *local)))
-        if len(self._names) > MOST_NAMES:
-            self._names = None
-
-    @asynccontextmanager
-    async def _locked(self, rids: Sequence[str]) -> AsyncIterator[None]:
-        """One at a time for each resource, in an order that nobody waits in a circle."""
-        async with AsyncExitStack() as stack:
-            for rid in sorted(rids):
-                await stack.enter_async_context(self._lock(rid))
-            yield
-
-    @asynccontextmanager
-    async def _lock(self, rid: str) -> AsyncIterator[None]:
-        lock, users = self._locks.get(rid, (asyncio.Lock(), 0))
-        self._locks[rid] = (lock, users + 1)
-        try:
-            async with lock:
-                yield
-        finally:
-            lock, users = self._locks.pop(rid)
-            if users > 1:
-                self._locks[rid] = (lock, users - 1)
 
 
 async def _nothing(_: str, __: bool) -> None:
