@@ -12,6 +12,7 @@ from cheops.reconcile.applying import Applier
 from cheops.reconcile.asking import Asker
 from cheops.reconcile.audit import Audit
 from cheops.reconcile.bodies import Bodies
+from cheops.reconcile.book import Book
 from cheops.reconcile.children import Family
 from cheops.reconcile.engine import Engine
 from cheops.reconcile.exchange import Exchange
@@ -56,7 +57,7 @@ class Reconciling:
             self.ledger,
             self.applier,
             self.bodies.fetch,
-            self.bodies.tidy,
+            self._look_after,
             ground.drawn,
             owner=ground.owner,
             shared=ground.shared,
@@ -90,9 +91,16 @@ class Reconciling:
     def _application(self) -> Application:
         return self.applier.settings.application
 
+    async def _look_after(self, book: Book) -> None:
+        """Once there is nothing to be executed for a resource here."""
+        await self.bodies.tidy(book)
+        await self.spanner.look_after(book)
+
     async def open(self) -> None:
         """Takes up where the store ended. Raises StoreFailed."""
         await self.ledger.open()
+        for rid in self.ledger.wholes:
+            self.engine.wake(rid)
 
     async def content(self, rid: str, dot: Dot) -> AsyncGenerator[bytes, None]:
         """What the service here has where an operation has put a body. Raises NotThere, Refused, SiteUnreachable."""

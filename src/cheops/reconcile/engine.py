@@ -21,7 +21,7 @@ from cheops.reconcile.claims import Leases, Own
 from cheops.reconcile.ledger import Ledger
 from cheops.reconcile.outcomes import AGAIN, UNDER_WAY, Applied, version_after
 from cheops.reconcile.steps import Step, Steps, steps
-from cheops.record.operation import WITHDRAWN, Dot, Kind, Operation, Outcome, State
+from cheops.record.operation import WAS_REFUSED, WITHDRAWN, Dot, Kind, Operation, Outcome, State
 
 log = structlog.get_logger("engine")
 AT_ONCE = 64  # resources
@@ -306,7 +306,7 @@ class Engine:
         now = self._ledger.now()
         outcomes = [self._outcome(book, op) for op in operations]
         skipped = [
-            replace(o, state=State.SKIPPED, version=version_after(o, now), at=now, code="superseded", why="")
+            replace(o, state=State.SKIPPED, version=version_after(o, now), at=now, code=_skipped_as(o), why="")
             for o in outcomes
         ]
         await self._ledger.report(*skipped)
@@ -387,6 +387,11 @@ class Engine:
         """Whoever waits for something that isn't done now hears so."""
         for dot in book.outcomes:
             self._tell(book.rid, dot, None)
+
+
+def _skipped_as(before: Outcome) -> str:
+    """That a service has refused it stays known: then there is nothing of it that could be deleted."""
+    return WAS_REFUSED if before.state is State.REFUSED or before.code == WAS_REFUSED else "superseded"
 
 
 def _soon(before: Outcome, now: float) -> float:

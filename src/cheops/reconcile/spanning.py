@@ -40,6 +40,7 @@ from cheops.reconcile.ledger import Draft, Ledger
 from cheops.reconcile.writing import Begun, Writer
 from cheops.record.operation import Body, Kind, Operation, Outcome, Recorded, State
 from cheops.record.resource import Summary
+from cheops.record.superseding import same_request
 
 
 def parts_at_birth(where: Spanned) -> Parts:
@@ -64,6 +65,7 @@ class Spanner:
     ) -> None:
         self._ledger, self._writer, self._exchange, self._asker = ledger, writer, exchange, asker
         self._family, self._peers, self._application = family, peers, application
+        self._making: set[str] = set()
 
     # Making one
 
@@ -74,15 +76,41 @@ class Spanner:
         async with self._writer.kept(request) as body:
             written = await self._draft(request, concern, body, where, shares)
             await self._check_free(request, concern, written, where)
+            self._making.add(written.rid)
             begun = await self._writer.begin(written, request)
             try:
                 book = await self._settled(begun, max(wish_of(request).wait, WAIT_SECONDS))
+                if begun.op.dot in book.log.superseded:
+                    return await self._made_by_another(begun, book)
                 outcomes = outcomes_of(book, begun.op)
                 if all(outcome.state is State.DONE for outcome in outcomes.values()):
                     return await self.whole(begun, book)
                 return await self._undone(begun, book, request)
             finally:
+                self._making.discard(written.rid)
                 self._exchange.answered(begun.op.rid, begun.op.dot)
+
+    async def _made_by_another(self, begun: Begun, book: Book) -> Reply:
+        """Somebody has made it at the same moment. Raises AlreadyThere if that isn't what was asked for here."""
+        winner = next((op for op in book.log.effective if op.birth), None)
+        if winner is None or not same_request(winner, begun.op):
+            raise AlreadyThere(
+                "somebody else has made, or unmade, it at the same moment", hint=f"cheops resource show {book.rid}"
+            )
+        other = Begun(book=book, op=winner, own=None)
+        after = await self._settled(other, WAIT_SECONDS)
+        if not all(outcome.state is State.DONE for outcome in outcomes_of(after, winner).values()):
+            raise AlreadyThere("somebody else is making it", hint=f"cheops resource show {book.rid}")
+        return await self.whole(other, after)
+
+    async def look_after(self, book: Book) -> None:
+        """Undoes what one site has refused to make, should the agent have died that was to do so."""
+        if len(book.log.order) != 1 or book.rid in self._making:
+            return
+        (creation,) = book.log.order
+        refused = any(outcome.state is State.REFUSED for outcome in outcomes_of(book, creation).values())
+        if creation.prime and creation.author == self._ledger.author and refused:
+            await self._ledger.append(book.rid, lambda _, draft: self._deletion(book, creation, draft))
 
     async def preview(
         self, request: Request, concern: Concern, where: Spanned, shares: Mapping[str, str]

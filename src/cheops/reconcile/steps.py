@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from cheops.record.log import Log
-from cheops.record.operation import Dot, Kind, Operation, Outcome, State
+from cheops.record.operation import WAS_REFUSED, Dot, Kind, Operation, Outcome, State
 from cheops.record.paths import ancestors
 from cheops.record.superseding import makes, same_request
 
@@ -139,8 +139,13 @@ class _Sweep:
 
     def _may_be_there(self) -> bool:
         """Whether there is something to delete. Without an intent nothing is known of what may be repeated."""
-        older = [op for op in self.makers if op.dot in self.log.dead]
+        older = [op for op in self.makers if op.dot in self.log.dead and not self._was_refused(op)]
         return not self.makers or any(op.kind is Kind.REPLACE or self._last_run(op) for op in older)
+
+    def _was_refused(self, op: Operation) -> bool:
+        """What is there then is somebody else's."""
+        outcome = self.outcomes.get(op.dot)
+        return outcome is not None and (outcome.state is State.REFUSED or outcome.code == WAS_REFUSED)
 
     def _written(self, op: Operation) -> Step | Verdict:
         state = self._state(op)

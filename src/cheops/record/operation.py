@@ -172,6 +172,10 @@ class Outcome:
     since: float = 0.0
 
 
+WAS_REFUSED = "was-refused"
+"""The code of an outcome, SKIPPED: the service had refused it before something superseded it."""
+
+
 Item = Operation | Outcome
 """What sites tell each other."""
 
