@@ -46,7 +46,10 @@ class Book:
         return (*self.holders, *leaving)
 
     def _has_left(self, site: str) -> bool:
-        places = [op for op in self.log.operations.values() if op.kind is Kind.PLACE and site not in op.placement]
+        """Since it was last to hold it: it may have come back in between."""
+        every = (*self.log.order, *self.log.held)
+        held = max((at for at, op in enumerate(every) if site in op.placement), default=-1)
+        places = [op for op in every[held + 1 :] if op.kind is Kind.PLACE]
         reported = [self.outcome(op.dot, site) for op in places]
         return any(outcome and outcome.state in FINAL for outcome in reported)
 

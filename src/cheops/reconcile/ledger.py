@@ -225,11 +225,8 @@ class Ledger:
                 book = entries[rid][1]
                 peers = () if quiet else self._others(entry[1].concerned())
                 told += [Told(item=outcome, peers=peers) for outcome in mine]
-                if self.here not in book.concerned():
-                    stale = given_up(book, self.here)
-                    entries[rid] = self._with(rid, entries[rid], stale)
-                    book = entries[rid][1]
-                    told += [Told(item=outcome) for outcome in stale]
+                told += self._forsake(rid, entries)
+                book = entries[rid][1]
                 if not self.shared and self.idle(book):  # a restarted agent needn't look at it
                     dues[rid] = None
             summaries = tuple(dossier.summary for dossier, _ in entries.values())
@@ -261,10 +258,20 @@ class Ledger:
                 told += self._refill(before, newcomers, mine=True) if before else []
                 told += [Told(item=item) for item in new if isinstance(item, Outcome)]
                 told += self._to_tell(book, operations, [])
+                told += self._forsake(rid, entries)
                 due[rid] = self.now() + (SETTLING_SECONDS if self._may_have(book, operations) else 0)
             summaries = tuple(dossier.summary for dossier, _ in entries.values())
             changes = Changes(told=tuple(told), summaries=summaries, due=due, cursor=cursor)
             await self._write(changes, entries.values())
+
+    def _forsake(self, rid: str, entries: dict[str, Entry]) -> list[Told]:
+        """What a site that has left waits for of others, it gives up: it hears no more of them."""
+        book = entries[rid][1]
+        if self.here in book.concerned():
+            return []
+        stale = given_up(book, self.here)
+        entries[rid] = self._with(rid, entries[rid], stale)
+        return [Told(item=outcome) for outcome in stale]
 
     def _with(self, rid: str, entry: Entry | None, items: Sequence[Item]) -> Entry:
         """The dossier and the book with these items, and with what isn't known yet of new operations."""
