@@ -213,14 +213,15 @@ class Agent:
         Looking costs microseconds and misses nothing: neither a change before the agent was ready, nor one that no
         event would tell of. It also spares the site one of the user's 128 inotify instances.
         """
-        seen = self._stamps
+        seen, files = self._stamps, self._files()
         while True:
             await asyncio.sleep(LOOK_SECONDS)
-            before, seen = seen, _stamps(self._files())
+            before, seen = seen, _stamps(files)
             if seen == before and seen != self._stamps:
                 self._stamps = seen
                 async with self._changing:
                     await self._read_again()
+                files = self._files()
 
     def _files(self) -> set[Path]:
         description = self._site.description

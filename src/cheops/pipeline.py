@@ -101,7 +101,7 @@ class Pipeline:
         shares = {name: canonical(place) for name, place in locations.items() if name != service}
         prime = scope.prime.name if scope.prime else ""
         meant = await replication.meant(carried.request, locations.get(service), shares, prime, carried.text)
-        view = await self._view(scope, service)
+        view = await self._view(scope, service) if scope.bindings or only else self.view
         if only:
             asked = await replication.planned(meant, view)
             return None if asked is None else _document(show_each(service, asked, view))
