@@ -28,7 +28,7 @@ def resources(service: str | None, as_json: bool, admin: Admin) -> None:
     if as_json:
         click.echo(json.dumps({"resources": found}, indent=2, ensure_ascii=False))
     elif found:
-        rows = [[r["rid"], f"{r['service']}/{r['type']}", r["name"], " & ".join(r["placement"])] for r in found]
+        rows = [[r["rid"], f"{r['service']}/{r['type']}", r["name"], held_by(r)] for r in found]
         click.echo(table(("resource", "of", "name", "held by"), rows))
     else:
         click.echo("No replicated resources. A scope with & makes one: --scope '{image: Site1 & Site2}'.")
@@ -149,7 +149,7 @@ def _shown(found: dict[str, Any]) -> list[str]:
     gone = ", deleted" if about["gone"] else ""
     lines = [
         f"{about['rid']}  {about['service']}/{about['type']} {about['name']}{gone}".rstrip(),
-        f"held by {' & '.join(about['placement'])}, as {found['seen_from']} knows it",
+        f"held by {held_by(about)}, as {found['seen_from']} knows it",
         *([f"inside of {about['parent']}"] if about["parent"] else []),
         *([f"refers to {', '.join(found['refers'])}"] if found["refers"] else []),
         "",
@@ -157,7 +157,7 @@ def _shown(found: dict[str, Any]) -> list[str]:
         "",
     ]
     for op in found["operations"]:
-        lines += _operation(op)
+        lines += _operation(op, _sign(about))
     for conflict in found["conflicts"]:
         lines.append(_conflict(conflict))
     return lines
@@ -167,14 +167,24 @@ def _site(site: dict[str, Any]) -> list[str]:
     return [site["site"], site["state"], site["local_id"] or "-", site["why"]]
 
 
-def _operation(op: dict[str, Any]) -> list[str]:
+def held_by(about: dict[str, Any]) -> str:
+    """The sites of a resource as a scope names them; the prime of one that spans them is told too."""
+    sites = _sign(about).join(about["placement"])
+    return f"{sites}, prime: {about['prime']}" if about["prime"] else sites
+
+
+def _sign(about: dict[str, Any]) -> str:
+    return " % " if about["prime"] else " & "
+
+
+def _operation(op: dict[str, Any], sign: str) -> list[str]:
     marks = [
         *([f"superseded by {op['superseded_by']}"] if op["superseded_by"] else []),
         *(["withdrawn: nobody has accepted it"] if op["withdrawn"] else []),
         *(["what it comes after hasn't arrived yet"] if op["held"] else []),
         *([f"{op['again']} again"] if op["again"] else []),
     ]
-    what = f"{op['method']} {op['target']}" if op["method"] else " & ".join(op["placement"])
+    what = f"{op['method']} {op['target']}" if op["method"] else sign.join(op["placement"])
     lines = [f"{op['operation']}  {op['kind']}  {when(op['at'])}  {what}".rstrip()]
     lines += [f"  {'; '.join(marks)}"] if marks else []
     lines += [f"  body: {op['body']}"] if op["body"] else []
