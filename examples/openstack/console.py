@@ -16,6 +16,8 @@ _VARIES = (
     (re.compile(r"\b\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|\+\d{4})?"), "TIME"),
     (re.compile(r"\b127\.\d+\.\d+\."), "NET."),
     (re.compile(r"\bprocess \d+"), "process N"),
+    (re.compile(r"'ip_address': '[\d.]+'"), "'ip_address': 'ADDRESS'"),
+    (re.compile(r"\bSite\d\.[0-9a-f]+/\d+ moves"), "OP moves"),
 )
 
 

@@ -12,10 +12,10 @@ from databases import PASSWORD, USER
 
 
 def definitions(sites: int) -> dict[str, object]:
-    """RabbitMQ's: the bed's user, and a virtual host for each site."""
+    """RabbitMQ's: the bed's user, and a virtual host for each site, and for one that may join later."""
     salt = b"bed."
     digest = base64.b64encode(salt + hashlib.sha256(salt + PASSWORD.encode()).digest()).decode()
-    hosts = [f"Site{number}" for number in range(1, sites + 1)]
+    hosts = [f"Site{number}" for number in range(1, sites + 2)]
     hashing = {"password_hash": digest, "hashing_algorithm": "rabbit_password_hashing_sha256"}
     everything = {"configure": ".*", "write": ".*", "read": ".*"}
     return {

@@ -17,6 +17,7 @@ from pathlib import Path
 import yaml
 from bed import Bed
 from console import Console, differing, rewritten, transcript
+from crossing import cross, cross_cut, cross_overlap, cross_third, cross_withdrawn, data_plane
 from falling_over import around, lost, otherwise
 from mixing import parallel
 from replicas import replica_alone, replicas, replicas_cut
@@ -251,6 +252,12 @@ STEPS = (
     replicas,
     replicas_cut,
     replica_alone,
+    cross,
+    cross_overlap,
+    cross_cut,
+    cross_third,
+    data_plane,
+    cross_withdrawn,
     by_token,
     strangers,
     lost,

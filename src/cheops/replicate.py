@@ -8,7 +8,7 @@
     read, scope `A & B`                            of one resource: the nearest replica; of a list: the union
     read that missed here                          the replica here under its own id, else a holder's
 
-A request that another site has passed on isn't passed on again.
+A request that another site has passed on isn't passed on again, nor what it asks of the service here alone.
 """
 
 import asyncio
@@ -28,7 +28,7 @@ from cheops.model import PeerState, Reply, Request, View
 from cheops.plan.cross import spanned_by
 from cheops.plan.replication import replicas_of
 from cheops.ports import HOLDERS, Peers, Transport
-from cheops.reconcile.asking import Asker
+from cheops.reconcile.asking import ONLY, Asker
 from cheops.reconcile.assembly import Reconciling
 from cheops.reconcile.book import Book
 from cheops.reconcile.ledger import Ledger
@@ -118,6 +118,8 @@ class Replication:
 
     async def serve(self, meant: Meant, view: View, executor: Executor) -> Reply | None:
         """The reply to a request; None if it concerns no replicated resource, so that its plan is carried out."""
+        if meant.request.values(ONLY):
+            return await self._transport.send(bare(meant.request), site=self._ledger.here)
         asked = Asked(request=meant.request, concern=meant.concern, shares=meant.shares, scope=meant.scope)
         if where := spanned_by(meant.location, meant.prime, view):
             return await self.spans.scoped(asked, where, executor)

@@ -18,7 +18,7 @@ from cheops.applications.aggregate import whole_value
 from cheops.applications.concern import Concern, item_of
 from cheops.applications.fields import body_of_one, text_at
 from cheops.applications.lists import listed, next_page, with_items, with_next
-from cheops.applications.merging import limit_of, merged, order_of
+from cheops.applications.merging import chosen_of, limit_of, merged, order_of, with_chosen
 from cheops.errors import BadRequest, SiteUnreachable
 from cheops.execute import OUTCOME
 from cheops.model import Reply, Request
@@ -51,7 +51,7 @@ class SpanList:
     async def reply(self, request: Request, concern: Concern, sites: Sequence[str], scope: str | None) -> Reply:
         """The list; with a `scope` all that these sites have. Raises BadRequest, SiteUnreachable if none has a list."""
         target, pages = _asked(request.target.decode("latin1"))
-        general = await self._asker.in_rids(target, request.service)
+        general, chosen = chosen_of(await self._asker.in_rids(target, request.service), concern.rules)
         here_first = sorted(sites, key=lambda site: site != self._ledger.here)
         asked = {site: (pages or {}).get(site, ("", 0)) for site in here_first if pages is None or site in pages}
         found = await asyncio.gather(
@@ -72,7 +72,7 @@ class SpanList:
             for page in told
             if (more := _going_on(page, items[page.said.site], taken.get(page.said.site, 0), concern.rules))
         }
-        placed = [_placed(item, site) for site, item in shown]
+        placed = [_placed(item, site, chosen) for site, item in shown]
         link = _url(request, target, following, scope) if following else ""
         first = next((page for page in told if page.said.site in following), told[0])
         return _written(concern.rules, told, placed, link, first.said.content, words)
@@ -177,8 +177,10 @@ def _id(item: Any, rules: Resource | None) -> str:
     return text_at(item, rules.id) if rules else ""
 
 
-def _placed(item: Any, site: str) -> Any:
-    return {SITE: site, **item} if isinstance(item, dict) and SITE not in item else item
+def _placed(item: Any, site: str, chosen: frozenset[str]) -> Any:
+    if not isinstance(item, dict):
+        return item
+    return {SITE: item.get(SITE, site), **with_chosen(item, chosen)}
 
 
 def _going_on(

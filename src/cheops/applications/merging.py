@@ -54,6 +54,27 @@ def limit_of(target: str, rules: Resource | None) -> int | None:
     return (int(asked[-1]) or None) if asked and _NUMBER.fullmatch(asked[-1]) else None
 
 
+def chosen_of(target: str, rules: Resource | None) -> tuple[str, frozenset[str]]:
+    """The target without the choice of fields that its query makes, and the choice; without one, all are told.
+
+    Who puts lists together needs more of an item than the client wants to see: its id, what it belongs to, its order.
+    """
+    name = rules.paging.fields if rules else None
+    path, _, query = target.partition("?")
+    chosen = frozenset(field for value in _asked(target, name) for field in value.split(",") if field)
+    if not chosen:
+        return target, chosen
+    kept = "&".join(pair for pair in query.split("&") if pair.partition("=")[0] != name)
+    return path + (f"?{kept}" if kept else ""), chosen
+
+
+def with_chosen(item: Any, fields: frozenset[str]) -> Any:
+    """The item with the fields that were chosen; all, if none was."""
+    if not fields or not isinstance(item, dict):
+        return item
+    return {name: value for name, value in item.items() if name in fields}
+
+
 def _asked(target: str, name: str | None) -> list[str]:
     query = target.partition("#")[0].partition("?")[2]
     return [value for key, value in parse_qsl(query, keep_blank_values=True) if key == name]

@@ -121,12 +121,14 @@ class Span(Document):
 
 class Paging(Document):
     """The parameters of a list: how many items a page has, and by which fields they are sorted ("-" before one: from
-    the last to the first); `order`: how they are without that.
+    the last to the first); `order`: how they are without that. `fields` names those that are told of an item, once for
+    each or with commas between them; else all are.
     """
 
     limit: str | None = None
     sort: str | None = None
     order: str = ""
+    fields: str | None = None
 
 
 class Resource(Document):

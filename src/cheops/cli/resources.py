@@ -28,7 +28,7 @@ def resources(service: str | None, as_json: bool, admin: Admin) -> None:
     if as_json:
         click.echo(json.dumps({"resources": found}, indent=2, ensure_ascii=False))
     elif found:
-        rows = [[r["rid"], f"{r['service']}/{r['type']}", r["name"], _placement(r)] for r in found]
+        rows = [[r["rid"], f"{r['service']}/{r['type']}", r["name"], held_by(r)] for r in found]
         click.echo(table(("resource", "of", "name", "held by"), rows))
     else:
         click.echo("No replicated resources. A scope with & makes one: --scope '{image: Site1 & Site2}'.")
@@ -147,20 +147,13 @@ def when(seconds: float) -> str:
     return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%d %H:%M:%S} UTC" if seconds else "-"
 
 
-def _placement(resource: dict[str, Any]) -> str:
-    """Copies, or parts with their prime."""
-    if not resource["prime"]:
-        return " & ".join(resource["placement"])
-    return f"{' % '.join(resource['placement'])}, prime {resource['prime']}"
-
-
 def _shown(found: dict[str, Any]) -> list[str]:
     """A resource in lines."""
     about = found["resource"]
     gone = ", deleted" if about["gone"] else ""
     lines = [
         f"{about['rid']}  {about['service']}/{about['type']} {about['name']}{gone}".rstrip(),
-        f"{'spans' if about['prime'] else 'held by'} {_placement(about)}, as {found['seen_from']} knows it",
+        f"held by {held_by(about)}, as {found['seen_from']} knows it",
         *([f"inside of {about['parent']}"] if about["parent"] else []),
         *([f"refers to {', '.join(found['refers'])}"] if found["refers"] else []),
         "",
@@ -168,7 +161,7 @@ def _shown(found: dict[str, Any]) -> list[str]:
         "",
     ]
     for op in found["operations"]:
-        lines += _operation(op)
+        lines += _operation(op, _sign(about))
     for conflict in found["conflicts"]:
         lines.append(_conflict(conflict))
     return lines
@@ -178,14 +171,24 @@ def _site(site: dict[str, Any]) -> list[str]:
     return [site["site"], site["state"], site["local_id"] or "-", site["why"]]
 
 
-def _operation(op: dict[str, Any]) -> list[str]:
+def held_by(about: dict[str, Any]) -> str:
+    """The sites of a resource as a scope names them; the prime of one that spans them is told too."""
+    sites = _sign(about).join(about["placement"])
+    return f"{sites}, prime: {about['prime']}" if about["prime"] else sites
+
+
+def _sign(about: dict[str, Any]) -> str:
+    return " % " if about["prime"] else " & "
+
+
+def _operation(op: dict[str, Any], sign: str) -> list[str]:
     marks = [
         *([f"superseded by {op['superseded_by']}"] if op["superseded_by"] else []),
         *(["withdrawn: nobody has accepted it"] if op["withdrawn"] else []),
         *(["what it comes after hasn't arrived yet"] if op["held"] else []),
         *([f"{op['again']} again"] if op["again"] else []),
     ]
-    what = f"{op['method']} {op['target']}" if op["method"] else " & ".join(op["placement"])
+    what = f"{op['method']} {op['target']}" if op["method"] else sign.join(op["placement"])
     lines = [f"{op['operation']}  {op['kind']}  {when(op['at'])}  {what}".rstrip()]
     lines += [f"  {'; '.join(marks)}"] if marks else []
     lines += [f"  body: {op['body']}"] if op["body"] else []

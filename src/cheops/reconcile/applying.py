@@ -79,6 +79,8 @@ class Applier:
                 headers = callers if callers is not None else await self._own(book, op, recorded)
             if callers is None:
                 recorded = await self._for_caller(book, op, recorded)
+            if step.leaves and book.log.prime:
+                await self._check_left(book)
             request = await self._request(book, op, recorded, headers or ())
         except CantDivide as error:
             refused = self._notes.ended(book, before, State.REFUSED, code=error.code, why=error.detail)
@@ -88,6 +90,13 @@ class Applier:
                 return Applied(outcome=self._notes.ended(book, before, State.DONE, code="", why=""))
             return Applied(outcome=self._notes.later(before, waits.code, waits.why))
         return await self._send(book, step, before, request, callers=callers is not None)
+
+    async def _check_left(self, book: Book) -> None:
+        """What belongs to a whole leaves before it does, as it is deleted before it. Raises _Waits."""
+        for child in await self._ledger.store.referring(book.rid):
+            own = await self._ledger.book(child.rid) if child.prime else None
+            if own and not own.log.gone and self._here in own.concerned():
+                raise _Waits("waits-for-children", f"{child.type} {child.rid} belongs to it, and is still here")
 
     def _recorded(self, book: Book, step: Step) -> Recorded:
         """The request of a step; what stands in the description makes another one of a creation that comes second."""

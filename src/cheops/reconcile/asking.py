@@ -22,6 +22,7 @@ from cheops.reconcile.ledger import Ledger
 ASK_SECONDS = 10.0
 HELD_SECONDS = 1.5
 MOST_BYTES = 64 << 20
+ONLY = b"cheops-only"  # the site that asks for what another one's service says, and nobody else
 JSON = (("content-type", "application/json"),)
 
 
@@ -58,12 +59,13 @@ class Asker:
         self._ledger, self._transport, self._application = ledger, transport, application
 
     async def ask(self, site: str, request: Request, target: str) -> Said:
-        """What a site says to a read; `target` is in the ids of that site."""
+        """What a site's service says to a read; `target` is in the ids of that site. Its agent, which hears of what the
+        service doesn't find, isn't to ask on: it might ask here.
+        """
+        headers = tuple(pair for pair in request.headers if not pair[0].startswith(b"cheops-"))
+        only = ((ONLY, self._ledger.here.encode()),) if site != self._ledger.here else ()
         own = Request(
-            service=request.service,
-            method=request.method,
-            target=target.encode("latin1"),
-            headers=tuple(pair for pair in request.headers if not pair[0].startswith(b"cheops-")),
+            service=request.service, method=request.method, target=target.encode("latin1"), headers=(*headers, *only)
         )
         try:
             async with asyncio.timeout(ASK_SECONDS):

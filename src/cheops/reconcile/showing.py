@@ -30,6 +30,7 @@ _TODO = {
     "waits-for-acceptance": f"Nothing, if another site accepts it; else send the request again, and: {_DROP}",
     "waits-for-body": "Nothing, once a site that has its body can be reached: cheops sites",
     "waits-for-reference": "Nothing, once that is there; look at it: cheops resource show",
+    "waits-for-children": "Nothing, once these have left as well; look at what holds them up: cheops resource show",
     "store-failed": "Make room on the disk of the site, or mend its database; it is tried again.",
     UNDER_WAY: "Nothing: the service has accepted it, and is asked until it is at its end.",
     "unclear": f"If it was executed: {_DONE}. If it wasn't: {_RETRY}",

@@ -71,6 +71,13 @@ class MemoryTransport:
         if service is None:
             return _problem(404, "no-such-service", f"The site {site} doesn't run this service.", site, executed="no")
         reply = await service(request)
+        if (
+            reply.status == 404
+            and request.method in ("GET", "HEAD")
+            and site != self._here
+            and site in self._network.doors
+        ):
+            reply = await self._network.doors[site](request)  # as a mesh has it: what misses goes to the agent there
         if not self._joined(site):
             sentence = f"The site {site} can't be reached from {self._here}."
             return _problem(503, "broken-off", sentence, site, executed="unknown")

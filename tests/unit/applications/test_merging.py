@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from cheops.applications.merging import limit_of, merged, order_of
-from cheops.applications.resources import Resource
+from cheops.applications.merging import chosen_of, limit_of, merged, order_of, with_chosen
+from cheops.applications.resources import Paging, Resource
 from unit.applications.spanning import RECORD, SUBNET
 
 
@@ -86,3 +86,26 @@ def test_what_the_query_asks_for(query: str, order: str, limit: int | None) -> N
 def test_a_list_whose_pages_arent_described(rules: Resource | None) -> None:
     assert order_of("/v2.0/subnets?limit=3&None=2", rules) == ""
     assert limit_of("/v2.0/subnets?limit=3&None=2", rules) is None
+
+
+CHOOSING = Resource(collection="/ports", paging=Paging(fields="fields"))
+
+
+@pytest.mark.parametrize(
+    ("target", "asked", "chosen"),
+    [
+        ("/ports?fields=id&net=a%20b&fields=name", "/ports?net=a%20b", {"id", "name"}),
+        ("/ports?fields=id,name", "/ports", {"id", "name"}),
+        ("/ports?fields=&net=a", "/ports?fields=&net=a", set()),
+        ("/ports", "/ports", set()),
+    ],
+)
+def test_a_choice_of_fields_is_taken_out_of_the_query(target: str, asked: str, chosen: set[str]) -> None:
+    assert chosen_of(target, CHOOSING) == (asked, chosen)
+    assert chosen_of(target, None) == (target, frozenset())
+
+
+def test_what_was_chosen_is_told() -> None:
+    assert with_chosen({"id": "a", "name": "b"}, frozenset({"id", "size"})) == {"id": "a"}
+    assert with_chosen({"id": "a"}, frozenset()) == {"id": "a"}
+    assert with_chosen("a", frozenset({"id"})) == "a"

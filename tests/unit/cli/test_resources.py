@@ -134,6 +134,17 @@ def test_a_resource_is_shown_by_its_name() -> None:
     assert agent.paths == [f"GET /resources/{RID}"]
 
 
+def test_what_spans_its_sites_is_told_with_their_sign_and_its_prime() -> None:
+    whole = replace(RESOURCE, prime="Site2")
+    placed = replace(CHANGE, kind="place", method="", placement=["Site1", "Site2"])
+    shown = replace(SHOWN, resource=whole, operations=[placed])
+    result, _ = run({f"GET /resources/{RID}": (200, asdict(shown))}, "resource", "show", RID)
+    assert "held by Site1 % Site2, prime: Site2, as Site1 knows it" in result.stdout.splitlines()
+    assert "place  2023-11-14 22:13:20 UTC  Site1 % Site2" in result.stdout
+    result, _ = run({"GET /resources?limit=1000": page("resources", whole)}, "resources")
+    assert result.stdout.splitlines()[1].endswith("Site1 % Site2, prime: Site2")
+
+
 def test_an_ambiguous_name_is_refused_with_what_it_may_be() -> None:
     problem = {"detail": "'debian' may be any of 2 resources: …", "hint": "Name it by its rid."}
     result, _ = run({"GET /find?name=debian": (409, problem)}, "resource", "show", "debian")
