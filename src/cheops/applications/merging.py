@@ -4,12 +4,12 @@ What this does not promise: that an order is the services' own to the letter; co
 site stay in the order in which it gave them, and what is taken of a site is always the beginning of its page.
 """
 
-import heapq
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from functools import total_ordering
-from itertools import islice
+from itertools import accumulate
+from operator import itemgetter
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -17,24 +17,35 @@ from cheops.applications.fields import fields_at
 from cheops.applications.resources import Resource
 
 _NUMBER = re.compile(r"[0-9]{1,18}")
-_NAMES = {int: "number", float: "number"}
+_KINDS = {kind: place for place, kind in enumerate((bool, dict, list, float, str))} | {int: 3}  # null is no value
 
 
 def merged(
-    items_by_site: Mapping[str, Sequence[Any]], order: str, limit: int | None
+    items_by_site: Mapping[str, Sequence[Any]], order: str, limit: int | None, going_on: Collection[str] = ()
 ) -> tuple[list[tuple[str, Any]], dict[str, int]]:
     """Of each site's page, which is in this order, the first `limit` items of all, with their sites; and how many of
     each site's are taken.
 
     `order` is as `Paging` has it: "-last_modified,name". Items without a value come last, values of unlike types by
     their types; those that are alike in all, and all if there is no order, come site by site.
+
+    Where the list of a site is `going_on` after its page, nothing is taken that may come after what follows there.
     """
-    streams = [_of_site(site, items) for site, items in items_by_site.items()]
-    page = list(islice(heapq.merge(*streams, key=_key(order)), limit))
+    key = _key(order)
+    rows = [row for site, items in items_by_site.items() for row in _rows(site, items, key)]
+    if order:
+        rows.sort(key=itemgetter(0))
+    page = [(site, item) for _, site, item in rows[: _end(rows, limit, going_on if order else ())]]
     taken = dict.fromkeys(items_by_site, 0)
     for site, _ in page:
         taken[site] += 1
     return page, taken
+
+
+def _end(rows: Sequence[tuple[Any, str, Any]], limit: int | None, going_on: Collection[str]) -> int:
+    """How many rows are sure: up to the last one of a site whose list goes on."""
+    last = {site: n + 1 for n, (_, site, _) in enumerate(rows)} if going_on else {}
+    return min([len(rows) if limit is None else limit, *(last.get(site, 0) for site in going_on)])
 
 
 def order_of(target: str, rules: Resource | None) -> str:
@@ -59,24 +70,33 @@ def _asked(target: str, name: str | None) -> list[str]:
     return [value for key, value in parse_qsl(query, keep_blank_values=True) if key == name]
 
 
-def _of_site(site: str, items: Sequence[Any]) -> Iterator[tuple[str, Any]]:
-    return ((site, item) for item in items)
+def _rows(site: str, items: Sequence[Any], key: Callable[[Any], Any]) -> Iterator[tuple[Any, str, Any]]:
+    """The items with their places, none of which is before that of an item that the site gave earlier."""
+    return ((place, site, item) for place, item in zip(accumulate(map(key, items), max), items, strict=True))
 
 
-def _key(order: str) -> Callable[[tuple[str, Any]], Any]:
+def _key(order: str) -> Callable[[Any], Any]:
     fields = [field for part in order.split(",") if (field := part.strip())]
     ways = [(field.lstrip("+-"), field.startswith("-")) for field in fields]
-    return lambda one: tuple(_place(one[1], path, down) for path, down in ways)
+    if len(ways) == 1:
+        (path, down) = ways[0]
+        return lambda item: _place(item, path, down)
+    return lambda item: tuple([_place(item, path, down) for path, down in ways])
 
 
-def _place(item: Any, path: str, down: bool) -> tuple[bool, Any]:
+def _place(item: Any, path: str, down: bool) -> tuple[Any, ...]:
     """What compares as an item does by a field; null counts as no value."""
-    value = next((one for one in fields_at(item, path) if one is not None), None)
+    value = item.get(path) if isinstance(item, dict) and "." not in path and "[" not in path else None
     if value is None:
-        return True, None
-    kind = _NAMES.get(type(value), type(value).__name__)
-    place = kind, json.dumps(value, sort_keys=True) if isinstance(value, list | dict) else value
-    return False, _Down(place) if down else place
+        value = next((one for one in fields_at(item, path) if one is not None), None)
+    if value is None:
+        return (1,)
+    kind = _KINDS[type(value)]
+    if isinstance(value, list | dict):
+        value = json.dumps(value, sort_keys=True)
+    if not down:
+        return 0, kind, value
+    return 0, -kind, -value if isinstance(value, int | float) else _Down(value)
 
 
 @total_ordering
@@ -85,7 +105,7 @@ class _Down:
 
     __slots__ = ("place",)
 
-    def __init__(self, place: tuple[str, Any]) -> None:
+    def __init__(self, place: str) -> None:
         self.place = place
 
     def __eq__(self, other: object) -> bool:
