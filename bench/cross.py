@@ -176,7 +176,7 @@ _HOW = """
     Measured by `python -m bench.cross`: a collection of Kinto on three sites, each of which has a third of the records,
     listed as one at one site's front; against the slowest site's own list, of its part, at its own front. Medians.
     Sites and client share this machine's cores, so that three services which work at the same time have less
-    each than in real life: the last column is the slowest of them when all are asked at the same time for their own parts.
+    each than in real life: the last column is the slowest of them when all are asked at once for their own parts.
     """
 
 

@@ -6,10 +6,9 @@ site stay in the order in which it gave them, and what is taken of a site is alw
 
 import json
 import re
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import total_ordering
 from itertools import accumulate
-from operator import itemgetter
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -31,20 +30,44 @@ def merged(
 
     Where the list of a site is `going_on` after its page, nothing is taken that may come after what follows there.
     """
-    key = _key(order)
-    rows = [row for site, items in items_by_site.items() for row in _rows(site, items, key)]
+    rows = [(site, item) for site, items in items_by_site.items() for item in items]
     if order:
-        rows.sort(key=itemgetter(0))
-    page = [(site, item) for _, site, item in rows[: _end(rows, limit, going_on if order else ())]]
+        rows = _sorted(rows, items_by_site, order)
+    page = rows[: _end(rows, limit, going_on if order else ())]
     taken = dict.fromkeys(items_by_site, 0)
     for site, _ in page:
         taken[site] += 1
     return page, taken
 
 
-def _end(rows: Sequence[tuple[Any, str, Any]], limit: int | None, going_on: Collection[str]) -> int:
+def _sorted(
+    rows: Sequence[tuple[str, Any]], items_by_site: Mapping[str, Sequence[Any]], order: str
+) -> list[tuple[str, Any]]:
+    """The rows by the places of their items, none of which is before that of an item that the site gave earlier."""
+    keys, down = _plain_keys([item for _, item in rows], order) or (list(map(_key(order), (i for _, i in rows))), False)
+    following = min if down else max
+    places: list[Any] = []
+    for items in items_by_site.values():
+        places += accumulate(keys[len(places) : len(places) + len(items)], following)
+    return [rows[n] for n in sorted(range(len(rows)), key=places.__getitem__, reverse=down)]
+
+
+def _plain_keys(items: Sequence[Any], order: str) -> tuple[list[Any], bool] | None:
+    """What compares as the items do, and whether the other way round: of one field with values that compare by
+    themselves, which is what long lists are sorted by.
+    """
+    path = order.strip()
+    name = path.lstrip("+-")
+    if any(sign in name for sign in ",.[") or not all(isinstance(item, dict) for item in items):
+        return None
+    values = [item.get(name) for item in items]
+    kinds = set(map(type, values))
+    return (values, path.startswith("-")) if kinds <= {int, float} or kinds == {str} else None
+
+
+def _end(rows: Sequence[tuple[str, Any]], limit: int | None, going_on: Collection[str]) -> int:
     """How many rows are sure: up to the last one of a site whose list goes on."""
-    last = {site: n + 1 for n, (_, site, _) in enumerate(rows)} if going_on else {}
+    last = {site: n + 1 for n, (site, _) in enumerate(rows)} if going_on else {}
     return min([len(rows) if limit is None else limit, *(last.get(site, 0) for site in going_on)])
 
 
@@ -70,25 +93,15 @@ def _asked(target: str, name: str | None) -> list[str]:
     return [value for key, value in parse_qsl(query, keep_blank_values=True) if key == name]
 
 
-def _rows(site: str, items: Sequence[Any], key: Callable[[Any], Any]) -> Iterator[tuple[Any, str, Any]]:
-    """The items with their places, none of which is before that of an item that the site gave earlier."""
-    return ((place, site, item) for place, item in zip(accumulate(map(key, items), max), items, strict=True))
-
-
 def _key(order: str) -> Callable[[Any], Any]:
     fields = [field for part in order.split(",") if (field := part.strip())]
     ways = [(field.lstrip("+-"), field.startswith("-")) for field in fields]
-    if len(ways) == 1:
-        (path, down) = ways[0]
-        return lambda item: _place(item, path, down)
     return lambda item: tuple([_place(item, path, down) for path, down in ways])
 
 
 def _place(item: Any, path: str, down: bool) -> tuple[Any, ...]:
     """What compares as an item does by a field; null counts as no value."""
-    value = item.get(path) if isinstance(item, dict) and "." not in path and "[" not in path else None
-    if value is None:
-        value = next((one for one in fields_at(item, path) if one is not None), None)
+    value = next((one for one in fields_at(item, path) if one is not None), None)
     if value is None:
         return (1,)
     kind = _KINDS[type(value)]
