@@ -15,6 +15,7 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,6 +31,8 @@ PRODUCTS = "/v1/buckets/shop/collections/products/records"
 CHEOPS = Path(sys.executable).parent / "cheops"
 NEAR = "{catalog: around(Site1, 50ms)}"
 BOTH = "{catalog: Site1 & Site2}"
+ALL = "{catalog: Site1 % Site2 % Site3}"
+SALES = "/v1/buckets/shop/collections/sales"
 SELLER = "Basic " + base64.b64encode(b"shop:shop").decode()  # who may write into the catalog
 
 
@@ -148,6 +151,8 @@ def brief(body: Any) -> str:
         case {"lines": lines, "total": total}:
             parts = [f"{line['quantity']} × {line['title']} at {line['unit_price'] / 100:.2f}" for line in lines]
             return f"an order: {', '.join(parts)}; total {total / 100:.2f}"
+        case {"data": [{"cheops_site": _}, *_] as sales}:
+            return "sales: " + ", ".join(f"{sale['sku']} at {sale['cheops_site']}" for sale in sales)
         case {"data": [*products]}:
             return "products: " + ", ".join(
                 f"{p['id']} {p['price'] / 100:.2f}" for p in sorted(products, key=lambda p: p["id"])
@@ -367,9 +372,55 @@ def shown(tour: Tour, done: "subprocess.CompletedProcess[str]") -> str:
     return said
 
 
+def cross(tour: Tour) -> None:
+    tour.title(
+        "Cross: one collection that spans the sites; what is sold is written down where it is sold, and read anywhere"
+    )
+    made = tour.ask("Site1", "catalog", SALES, ALL, {"data": {"kind": "sales"}}, method="PUT")
+    tour.check("made on all three, or on none", made.headers.get("cheops-outcome", "").count("=201") == 3)
+    sold = {site: sell(tour, site) for site in ("Site1", "Site2", "Site3")}
+    tour.check("each site has written down its own", all(sold.values()))
+    tour.check("any site lists all", listed(tour, "Site3") == {"Site1": 1, "Site2": 1, "Site3": 1})
+    one = f"{SALES}/records/{sold['Site1']}"
+    paid = tour.ask("Site3", "catalog", one, order={"data": {"paid": True}}, method="PATCH")
+    tour.check("Site3 changes what is at Site1, by its id", paid.headers.get("cheops-served-by") == "Site1")
+    for other in ("Site1", "Site3"):
+        tour.lab.cut(other, "Site2")
+        tour.say(f"$ cheops lab cut {other} Site2")
+    tour.check("Site1 goes on selling, and so does Site2", bool(sell(tour, "Site1") and sell(tour, "Site2")))
+    tour.check("Site1 lists what it can reach", listed(tour, "Site1", missing="Site2") == {"Site1": 2, "Site3": 1})
+    tour.lab.heal()
+    tour.say("$ cheops lab heal")
+    whole = {"Site1": 2, "Site2": 2, "Site3": 1}
+    until(lambda: listed(tour, "Site1", show=False) == whole, "Site1 reaches Site2 again")
+    tour.check("healed: all of it is there, at any site", all(listed(tour, site) == whole for site in sold))
+    tour.say("Without Cheops: a central database; or three lists, and somebody who adds them up.")
+
+
+def sell(tour: Tour, site: str) -> str:
+    """The id of what was sold there; "" if another site has written it down."""
+    sale = {"data": {"sku": "tea", "price": 450}}
+    answer = tour.ask(site, "catalog", f"{SALES}/records", order=sale, method="POST")
+    here = answer.status == 201 and answer.headers.get("cheops-served-by") == site
+    return str(answer.body["data"]["id"]) if here else ""
+
+
+def listed(tour: Tour, site: str, missing: str = "", show: bool = True) -> dict[str, int] | None:
+    """How many sales of each site a site lists; None if it doesn't say just which site is missing."""
+    answer = tour.ask(site, "catalog", f"{SALES}/records", method="GET", show=show)
+    told = {each.partition("=")[0]: each.partition("=")[2] for each in answer.headers["cheops-outcome"].split(", ")}
+    if answer.status != 200 or [name for name, word in told.items() if word != "200"] != ([missing] if missing else []):
+        return None
+    return dict(Counter(sale["cheops_site"] for sale in answer.body["data"]))
+
+
 def mistakes(tour: Tour) -> None:
     tour.title("A mistake is told where it stands, and nothing is sent anywhere")
-    for scope, status in (("{catalog: Site4}", 400), ("{catalog: Site1 &}", 400), ("{catalog: Site1 % Site2}", 501)):
+    for scope, status in (
+        ("{catalog: Site4}", 400),
+        ("{catalog: Site1 &}", 400),
+        ("{catalog: (Site1 ; Site2) % Site3}", 501),
+    ):
         answer = tour.ask("Site1", "catalog", PRODUCTS, scope=scope)
         for line in answer.body.get("caret", "").splitlines():
             tour.say(f"    {DIM}{line}{END}")
@@ -394,15 +445,15 @@ def broken_links(tour: Tour) -> None:
     tour.say("Without Cheops the user would wait for a time-out, and then know no more than that.")
 
 
-def reads(tour: Tour, scope: str | None = None) -> bool:
-    return tour.ask("Site1", "catalog", PRODUCTS, scope=scope, show=False).status == 200
+def reads(tour: Tour, scope: str | None = None, path: str = PRODUCTS) -> bool:
+    return tour.ask("Site1", "catalog", path, scope=scope, show=False).status == 200
 
 
 def killed_processes(tour: Tour) -> None:
     tour.title("Killed processes: Envoy comes back by itself, and the agent isn't needed for what Envoy can do alone")
     tour.lab.kill("Site1", "agent")
     tour.say("$ cheops lab kill Site1 agent")
-    tour.check("requests without a scope are served", reads(tour))
+    tour.check("requests without a scope are served", reads(tour, path=f"{PRODUCTS}/tea"))
     tour.check("and with a scope of one site", reads(tour, "{catalog: Site2}"))
     tour.lab.restart("Site1", "agent")
     tour.say("$ cheops lab restart Site1 agent")
@@ -429,6 +480,7 @@ STEPS = (
     otherwise,
     around,
     replication,
+    cross,
     mistakes,
     broken_links,
     killed_processes,

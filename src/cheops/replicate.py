@@ -28,15 +28,15 @@ from cheops.model import PeerState, Reply, Request, View
 from cheops.plan.cross import spanned_by
 from cheops.plan.replication import replicas_of
 from cheops.ports import HOLDERS, Peers, Transport
-from cheops.reconcile.asking import ONLY, Asker
+from cheops.reconcile.asking import PASSED, Asker
 from cheops.reconcile.assembly import Reconciling
 from cheops.reconcile.book import Book
 from cheops.reconcile.ledger import Ledger
 from cheops.reconcile.writing import Writer
+from cheops.record.operation import Kind
 from cheops.scope import Cross, Location, Replicas, SiteName, Spread
 from cheops.span import Asked, Spans
 
-PASSED = b"cheops-passed"  # the site that has passed a request on
 UNABLE = frozenset({502, 503, 504})
 ASK_SECONDS = 1.5
 UNKNOWN_SECONDS = 1.0  # that nobody holds it isn't asked again
@@ -118,8 +118,6 @@ class Replication:
 
     async def serve(self, meant: Meant, view: View, executor: Executor) -> Reply | None:
         """The reply to a request; None if it concerns no replicated resource, so that its plan is carried out."""
-        if meant.request.values(ONLY):
-            return await self._transport.send(bare(meant.request), site=self._ledger.here)
         asked = Asked(request=meant.request, concern=meant.concern, shares=meant.shares, scope=meant.scope)
         if where := spanned_by(meant.location, meant.prime, view):
             return await self.spans.scoped(asked, where, executor)
@@ -134,7 +132,7 @@ class Replication:
             return await self._managed(meant, executor)
         if meant.concern.parent and not meant.concern.parent.gone:
             return await self._inside(meant, executor)
-        if meant.location is None and meant.concern.id:
+        if meant.location is None and (meant.concern.id or meant.concern.kind is Kind.CREATE):
             return await self._unknown_here(meant, executor)
         return None
 
@@ -178,6 +176,8 @@ class Replication:
         assert meant.concern.parent
         book = await self._book(meant.concern.parent.rid)
         if isinstance(meant.location, SiteName) and set(book.holders) != {meant.location.name}:
+            if meant.location.name in book.holders and self.spans.has_parts(meant.concern):
+                return None  # what belongs to that site's part is its own business
             raise self._subset(book, [meant.location.name])
         return await self._to_holders(meant, book.holders, executor)
 
@@ -332,8 +332,9 @@ class Replication:
             return b"{}"
         request = Request(service=service, method=method, target=target.encode("latin1", "replace"), headers=())
         meant = await self.meant(request, None, {})
-        if meant.concern.summary and not meant.concern.summary.gone:
-            book = await self._book(meant.concern.summary.rid)
+        parent = meant.concern.parent if self.spans.has_parts(meant.concern) else None
+        if (known := meant.concern.summary or parent) and not known.gone:
+            book = await self._book(known.rid)
             answer = {"rid": book.rid, "holders": list(book.holders)}
         return json.dumps(answer).encode()
 

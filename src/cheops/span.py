@@ -20,12 +20,12 @@ from cheops.applications import Application
 from cheops.applications.aggregate import whole_of
 from cheops.applications.concern import READS, Concern
 from cheops.applications.fields import body_of_one, fields_at
-from cheops.errors import HolderUnreachable, NotReplicated, SiteUnreachable, Subset
+from cheops.errors import HolderUnreachable, NotReplicated, NotYet, SiteUnreachable, Subset
 from cheops.execute import Executor, Sending
 from cheops.model import PeerState, Reply, Request
 from cheops.plan.cross import Spanned
 from cheops.ports import Peers, Transport
-from cheops.reconcile.asking import Asker, Said, as_read
+from cheops.reconcile.asking import PASSED, Asker, Said, as_read, unconditional
 from cheops.reconcile.book import Book
 from cheops.reconcile.children import ChildType, child_types
 from cheops.reconcile.ledger import Ledger
@@ -34,7 +34,6 @@ from cheops.record.resource import Summary
 from cheops.span_list import SpanList
 
 MOST_BYTES = 1 << 20  # of a body that is looked into
-PASSED = b"cheops-passed"
 _OWN = b"cheops-"
 
 
@@ -70,6 +69,10 @@ class Spans:
     def concerns(self, service: str) -> bool:
         """Whether a service has wholes here."""
         return any(whole.service == service for whole in self._ledger.wholes.values())
+
+    def has_parts(self, concern: Concern) -> bool:
+        """Whether it concerns what belongs to a part of one site alone."""
+        return any(not kind.says.spans for kind in self._kinds(concern))
 
     async def scoped(self, asked: Asked, where: Spanned, executor: Executor) -> Reply:
         """A request under a scope with %. Raises Subset, NotReplicated, and as Spanner.create does."""
@@ -124,6 +127,7 @@ class Spans:
 
     async def _united(self, request: Request, book: Book) -> Reply:
         """The whole, of the parts that can be had. Raises HolderUnreachable if none can."""
+        request = unconditional(request)
         target = await self._asker.in_rids(request.target.decode("latin1"), request.service)
         parts = await asyncio.gather(*(self._said(site, request, target) for site in book.holders))
         words = {said.site: said.word for said in parts}
@@ -169,16 +173,17 @@ class Spans:
         return list(dict.fromkeys([self._here, *(site for whole in wholes for site in whole.placement)]))
 
     def _kinds(self, concern: Concern, service: str = "") -> list[ChildType]:
-        named = service or (concern.parent.service if concern.parent else "")
-        return [kind for kind in child_types(self._application(), named) if kind.type == concern.type] if named else []
+        """As what it may belong to a whole: to one that its fields name, or that its path is inside of."""
+        named, parent = service or (concern.parent.service if concern.parent else ""), concern.parent
+        kinds = child_types(self._application(), named) if named else []
+        around = parent.type if parent and parent.prime and not parent.gone else None
+        return [kind for kind in kinds if kind.type == concern.type and (kind.says.field or kind.owner == around)]
 
     async def _read(self, asked: Asked, executor: Executor) -> Reply | None:
         concern, request = asked.concern, asked.request
-        if request.values(PASSED):
-            return None
         spans = concern.rules is not None and concern.rules.span is not None
         sites = self._sites_of(concern, request.service)
-        if not (spans or self._kinds(concern, request.service)) or sites == [self._here]:
+        if _looked(request, sites) or not (spans or self._kinds(concern, request.service)) or sites == [self._here]:
             return None
         if concern.parent and concern.parent.prime and self._here not in sites:
             return await self._pass_on(request, sites, executor)
@@ -196,6 +201,8 @@ class Spans:
             return None
         if concern.parent and concern.parent.prime and self._here not in concern.parent.placement:
             return await self._pass_on(request, concern.parent.placement, executor)
+        if concern.whole and concern.parent and concern.parent.prime:
+            raise _of_all_at_once(concern.parent)
         if concern.id or concern.whole:
             return await self._found(asked, self._sites_of(concern, request.service), executor)
         content, request = await _looked_into(request)
@@ -272,7 +279,7 @@ class Spans:
         """The site that has what stands at a target; None if none does."""
         target = await self._asker.in_rids(request.target.decode("latin1").partition("?")[0], request.service)
         read = as_read(request)
-        if (await self._said(self._here, read, target)).well or request.values(PASSED):
+        if (await self._said(self._here, read, target)).well or _looked(request, sites):
             return self._here
         others = [asyncio.create_task(self._said(site, read, target)) for site in sites if site != self._here]
         try:
@@ -307,6 +314,18 @@ def _other_sites(summary: Summary, where: Spanned) -> Subset:
         resource=summary.rid,
         holders=list(summary.placement),
     )
+
+
+def _of_all_at_once(whole: Summary) -> NotYet:
+    return NotYet(
+        f"a change of all of a list at once isn't divided among {' % '.join(whole.placement)}, so nothing was done",
+        hint=f"Name one site, whose part of the list it is for: {{{whole.service}: {whole.placement[0]}}}.",
+    )
+
+
+def _looked(request: Request, sites: Sequence[str]) -> bool:
+    """Whether one of these sites has passed it on, which has looked for it at all of them then."""
+    return any(value.decode("latin1") in sites for value in request.values(PASSED))
 
 
 def _watches(request: Request) -> bool:

@@ -1,8 +1,9 @@
 """A list of wholes, or of what belongs to them: of all their sites, sorted and cut into pages as the service does it.
 
 Of another site's list only what belongs to a whole is this site's business, unless the scope says so. Each item says
-where it is, in `cheops_site`. Where the list goes on is our own link: for each site where its page begins, and how many
-of that were told. Not promised: one moment for all sites.
+where it is, in `cheops_site`. Where the list goes on is our own link: for each site where its page begins, how many of
+that were told, and which were the last of these, as others may come before them or go meanwhile. A site that can't be
+asked stays in the link while others go on. Not promised: one moment for all sites; that each page is full.
 """
 
 import asyncio
@@ -10,19 +11,19 @@ import base64
 import json
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import quote
 
 from cheops.applications import Application, Resource
 from cheops.applications.aggregate import whole_value
 from cheops.applications.concern import Concern, item_of
 from cheops.applications.fields import body_of_one, text_at
-from cheops.applications.lists import listed, next_page, with_items, with_next
+from cheops.applications.lists import listed, next_page, parsed_list, with_items, with_next
 from cheops.applications.merging import chosen_of, limit_of, merged, order_of, with_chosen
 from cheops.errors import BadRequest, SiteUnreachable
 from cheops.execute import OUTCOME
 from cheops.model import Reply, Request
-from cheops.reconcile.asking import Asker, Held, Said
+from cheops.reconcile.asking import Asker, Held, Said, unconditional
 from cheops.reconcile.children import child_types
 from cheops.reconcile.ledger import Ledger
 from cheops.unite import PAGE
@@ -32,14 +33,34 @@ _COUNTS = frozenset({b"total-records", b"total-objects", b"x-total-count"})
 _DROPPED = frozenset({b"content-length", b"etag", b"last-modified", b"link", b"next-page", b"content-encoding"})
 
 
+_REMEMBERED = 3  # of the items of a page that were told, in links
+
+
+class _From(NamedTuple):
+    """Where a site's page begins, how many of its items were told, and the ids of the last of these."""
+
+    target: str
+    told: int = 0
+    last: tuple[str, ...] = ()
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Page:
-    """A site's page: where it begins, how many of its items were told before, and what the site said."""
+    """A site's page, and what the site said; of `items` those from `begin` on are to be told."""
 
     said: Said
     target: str
-    skip: int
-    items: list[Any]
+    value: Any = None
+    whole: Sequence[Any] = ()
+    begin: int = 0
+
+    @property
+    def items(self) -> Sequence[Any]:
+        return self.whole[self.begin :] if self.begin else self.whole
+
+    def following(self, rules: Resource | None) -> str:
+        """Where the site's next page begins, "" if this was its last."""
+        return next_page(self.target, self.said.reply.headers, self.value, rules) if self.said.reply else ""
 
 
 class SpanList:
@@ -53,42 +74,42 @@ class SpanList:
         target, pages = _asked(request.target.decode("latin1"))
         general, chosen = chosen_of(await self._asker.in_rids(target, request.service), concern.rules)
         here_first = sorted(sites, key=lambda site: site != self._ledger.here)
-        asked = {site: (pages or {}).get(site, ("", 0)) for site in here_first if pages is None or site in pages}
+        counts = _counts(concern) if pages is None else frozenset()
+        asked = {site: (pages or {}).get(site, _From("")) for site in here_first if pages is None or site in pages}
         found = await asyncio.gather(
-            *(
-                self._page(site, request, concern, at or general, skip, own=bool(at))
-                for site, (at, skip) in asked.items()
-            )
+            *(self._page(site, unconditional(request), concern, at, general) for site, at in asked.items())
         )
         told = [page for page in found if page.said.well]
         words = ", ".join(f"{page.said.site}={page.said.word}" for page in found)
         if not told:
             return _nearest(found, words)
+        if request.method == "HEAD":
+            return _headed(told, counts, words)
         items = await self._told(request, concern, told, scope is not None)
         order, limit = order_of(target, concern.rules), limit_of(target, concern.rules)
-        shown, taken = merged({site: [item for _, item in of] for site, of in items.items()}, order, limit)
-        following = {
-            page.said.site: more
-            for page in told
-            if (more := _going_on(page, items[page.said.site], taken.get(page.said.site, 0), concern.rules))
-        }
+        going_on = {page.said.site for page in told if page.following(concern.rules)}
+        shown, taken = merged({site: [item for _, item in of] for site, of in items.items()}, order, limit, going_on)
+        following = _following(found, items, taken, concern.rules)
         placed = [_placed(item, site, chosen) for site, item in shown]
         link = _url(request, target, following, scope) if following else ""
         first = next((page for page in told if page.said.site in following), told[0])
-        return _written(concern.rules, told, placed, link, first.said.content, words)
+        return _written(concern.rules, told, placed, link, first.value, counts, words)
 
-    async def _page(self, site: str, request: Request, concern: Concern, target: str, skip: int, *, own: bool) -> _Page:
-        """`own`: the target is in the ids of that site already."""
-        local = target if own else await self._asker.at_site(target, site)
+    async def _page(self, site: str, request: Request, concern: Concern, at: _From, general: str) -> _Page:
+        """The page that begins there, in the ids of that site, else the first one of the list."""
+        local = at.target or await self._asker.at_site(general, site)
         if local is None:
-            return _Page(said=Said(site=site, why="no-part-yet"), target=target, skip=0, items=[])
+            return _Page(said=Said(site=site, why="no-part-yet"), target="")
         if self._is_down(site):
-            return _Page(said=Said(site=site, why="unreachable"), target=local, skip=skip, items=[])
+            return _Page(said=Said(site=site, why="unreachable"), target=local, begin=at.told)
         said = await self._asker.ask(site, request, local)
-        items = listed(said.content, concern.rules) if said.well else None
-        if said.well and items is None:
-            said = replace(said, reply=None, why="no-list")
-        return _Page(said=said, target=local, skip=skip, items=(items or [])[skip:])
+        if not said.well or request.method == "HEAD":
+            return _Page(said=said, target=local, begin=at.told)
+        value = parsed_list(said.content)
+        whole = listed(value, concern.rules)
+        if whole is None:
+            return _Page(said=replace(said, reply=None, why="no-list"), target=local)
+        return _Page(said=said, target=local, value=value, whole=whole, begin=_begin(whole, at, concern.rules))
 
     # What of a site's page is told
 
@@ -142,7 +163,7 @@ class SpanList:
         known = await asyncio.gather(*(self._asker.held_at(site, request, ids[site]) for site in ids))
         return {site: [held.get(one) for one in ids[site]] for site, held in zip(ids, known, strict=True)}
 
-    async def _here(self, page: _Page, request: Request, concern: Concern) -> list[Any]:
+    async def _here(self, page: _Page, request: Request, concern: Concern) -> Sequence[Any]:
         """The items of a page in this site's ids; None stands for what is no business of this site."""
         site = page.said.site
         if site == self._ledger.here:
@@ -183,18 +204,37 @@ def _placed(item: Any, site: str, chosen: frozenset[str]) -> Any:
     return {SITE: item.get(SITE, site), **with_chosen(item, chosen)}
 
 
-def _going_on(
-    page: _Page, items: Sequence[tuple[int, Any]], taken: int, rules: Resource | None
-) -> tuple[str, int] | None:
-    """Where the next page of a site begins, and how many of that were told already; None if there is no more."""
-    assert page.said.reply
+def _begin(whole: Sequence[Any], at: _From, rules: Resource | None) -> int:
+    """How many items of a page that is read again were told: up to the last of those that are remembered."""
+    told = [n for n, item in enumerate(whole) if _id(item, rules) in at.last] if at.last else []
+    return told[-1] + 1 if told else at.told
+
+
+def _following(
+    pages: Sequence[_Page],
+    items: Mapping[str, Sequence[tuple[int, Any]]],
+    taken: Mapping[str, int],
+    rules: Resource | None,
+) -> dict[str, _From]:
+    """Where the list goes on, by site; nothing if it doesn't at any site that could be asked."""
+    told = [page for page in pages if page.said.site in items]
+    found = {page.said.site: _going_on(page, items[page.said.site], taken[page.said.site], rules) for page in told}
+    following = {site: more for site, more in found.items() if more}
+    mute = {page.said.site: _From(page.target, page.begin) for page in pages if page.said.site not in items}
+    return following | mute if following else {}
+
+
+def _going_on(page: _Page, items: Sequence[tuple[int, Any]], taken: int, rules: Resource | None) -> _From | None:
+    """Where a site goes on; None if there is no more."""
     if taken < len(items):
-        return page.target, page.skip + items[taken][0]
-    following = next_page(page.target, page.said.reply.headers, page.said.content, rules)
-    return (following, 0) if following else None
+        place = page.begin + items[taken][0]
+        last = tuple(_id(item, rules) for item in page.whole[max(place - _REMEMBERED, 0) : place])
+        return _From(page.target, place, last)
+    following = page.following(rules)
+    return _From(following) if following else None
 
 
-def _asked(target: str) -> tuple[str, dict[str, tuple[str, int]] | None]:
+def _asked(target: str) -> tuple[str, dict[str, _From] | None]:
     """The target without our own parameter, and where each site's page begins, if that stands in it."""
     path, _, query = target.partition("?")
     pairs = [pair for pair in query.split("&") if pair]
@@ -205,11 +245,11 @@ def _asked(target: str) -> tuple[str, dict[str, tuple[str, int]] | None]:
         return plain, None
     try:
         pages = json.loads(base64.urlsafe_b64decode(ours[0] + "=" * (-len(ours[0]) % 4)))
-        found = {str(site): (str(at), int(skip)) for site, (at, skip) in pages.items()}
+        found = {str(s): _From(str(at), int(told), tuple(map(str, last))) for s, (at, told, last) in pages.items()}
     except (ValueError, AttributeError, TypeError) as error:
         raise BadRequest(f"{PAGE} in the URL isn't one of ours", hint="Follow the links as they are.") from error
     depth = path.count("/")
-    if any(at.partition("?")[0].count("/") != depth or skip < 0 for at, skip in found.values()):
+    if any((at.target and at.target.partition("?")[0].count("/") != depth) or at.told < 0 for at in found.values()):
         raise BadRequest(f"{PAGE} in the URL leads elsewhere", hint="Follow the links as they are.")
     return plain, found
 
@@ -222,30 +262,50 @@ def _nearest(pages: Sequence[_Page], words: str) -> Reply:
     return replace(said.reply, headers=(*said.reply.headers, (OUTCOME, words.encode())), body=_once(said.content))
 
 
+def _headed(told: Sequence[_Page], counts: frozenset[bytes], words: str) -> Reply:
+    """What is said of the list without its items."""
+    first = told[0].said.reply
+    assert first
+    kept = [pair for pair in first.headers if pair[0] not in _DROPPED | _COUNTS]
+    return replace(first, headers=(*kept, *_counted(told, counts), (OUTCOME, words.encode())), body=_once(b""))
+
+
 def _written(
-    rules: Resource | None, told: Sequence[_Page], items: list[Any], link: str, going_on: bytes, words: str
+    rules: Resource | None,
+    told: Sequence[_Page],
+    items: list[Any],
+    link: str,
+    going_on: Any,
+    counts: frozenset[bytes],
+    words: str,
 ) -> Reply:
     """The list as the first site says it, with all items; `going_on` is one that goes on, if there is a `link`."""
-    first = told[0].said
-    assert first.reply
-    body = with_items(first.content, rules, items)
-    headers = [pair for pair in first.reply.headers if pair[0] not in _DROPPED | _COUNTS]
-    headers += _counted(told)
+    first = told[0].said.reply
+    assert first
+    body = with_items(told[0].value, rules, items)
+    headers = [pair for pair in first.headers if pair[0] not in _DROPPED | _COUNTS]
+    headers += _counted(told, counts)
     if link:
         body = with_next(body, rules, going_on, link)
         headers += [(b"link", f'<{link}>; rel="next"'.encode()), (b"next-page", link.encode())]
     headers += [(b"content-length", str(len(body)).encode()), (OUTCOME, words.encode())]
-    return replace(first.reply, headers=tuple(headers), body=_once(body))
+    return replace(first, headers=tuple(headers), body=_once(body))
 
 
-def _counted(told: Sequence[_Page]) -> list[tuple[bytes, bytes]]:
+def _counts(concern: Concern) -> frozenset[bytes]:
+    """The headers that may be added up: only if all that each site counts is told, and by it alone."""
+    inside = concern.parent and concern.parent.prime and not (concern.rules and concern.rules.span)
+    return _COUNTS if inside else frozenset()
+
+
+def _counted(told: Sequence[_Page], counts: frozenset[bytes]) -> list[tuple[bytes, bytes]]:
     """How many there are in all, where each site says it."""
     said = [dict(page.said.reply.headers) for page in told if page.said.reply]
-    names = [name for name in said[0] if name in _COUNTS and all(each.get(name, b"").isdigit() for each in said)]
+    names = [name for name in said[0] if name in counts and all(each.get(name, b"").isdigit() for each in said)]
     return [(name, str(sum(int(each[name]) for each in said)).encode()) for name in names]
 
 
-def _url(request: Request, target: str, following: Mapping[str, tuple[str, int]], scope: str | None) -> str:
+def _url(request: Request, target: str, following: Mapping[str, _From], scope: str | None) -> str:
     """Where the list goes on, at the front that was asked."""
     word = base64.urlsafe_b64encode(json.dumps(following).encode()).decode().rstrip("=")
     prefix = f"/~scope/{quote(scope, safe='')}" if scope else ""

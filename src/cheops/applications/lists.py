@@ -22,15 +22,19 @@ _NEXT_HEADERS = (b"next-page",)  # Kinto's
 MOST_BYTES = 64 << 20
 
 
-def _parsed(body: bytes) -> Any:
-    """The value of a list's body, which may be long; None if it is no JSON."""
+def parsed_list(body: bytes) -> Any:
+    """The value of a list's body, which may be long; None if it is no JSON. What takes bodies takes it instead."""
     try:
         return json.loads(body) if len(body) <= MOST_BYTES else None
     except (ValueError, RecursionError):
         return None
 
 
-def listed(body: bytes, rules: Resource | None = None) -> list[Any] | None:
+def _parsed(body: Any) -> Any:
+    return parsed_list(body) if isinstance(body, bytes) else body
+
+
+def listed(body: Any, rules: Resource | None = None) -> list[Any] | None:
     """The items of a list; None if the body is none."""
     value = _parsed(body)
     if isinstance(value, list):
@@ -39,21 +43,21 @@ def listed(body: bytes, rules: Resource | None = None) -> list[Any] | None:
     return None if where is None else list(value[where])
 
 
-def with_items(body: bytes, rules: Resource | None, items: Sequence[Any]) -> bytes:
+def with_items(body: Any, rules: Resource | None, items: Sequence[Any]) -> bytes:
     """The body of a list with other items; its links to go on are gone, as they are one site's own."""
     value = _parsed(body)
     if isinstance(value, list):
         return json.dumps(list(items)).encode()
     where = _where(value, rules)
     if where is None:
-        return body
+        return body if isinstance(body, bytes) else json.dumps(body).encode()
     kept = {name: inner for name, inner in value.items() if name not in ("next", f"{where}_links", "links")}
     if isinstance(kept.get("metadata"), dict):
         kept["metadata"] = {name: inner for name, inner in kept["metadata"].items() if name not in _OF_ONE_SITE}
     return json.dumps({**kept, where: list(items)}).encode()
 
 
-def with_next(body: bytes, rules: Resource | None, said: bytes, url: str) -> bytes:
+def with_next(body: bytes, rules: Resource | None, said: Any, url: str) -> bytes:
     """The body of a list that goes on at `url`, in the place where a site's own, `said`, says so; else unchanged."""
     value, told = _parsed(body), _parsed(said)
     if not isinstance(value, dict) or not isinstance(told, dict):
@@ -68,7 +72,7 @@ def with_next(body: bytes, rules: Resource | None, said: bytes, url: str) -> byt
     return json.dumps(value).encode()
 
 
-def next_page(target: bytes | str, headers: Headers, body: bytes, rules: Resource | None = None) -> str:
+def next_page(target: bytes | str, headers: Headers, body: Any, rules: Resource | None = None) -> str:
     """The target of a list's next page, on the same service; "" if this was the last."""
     asked, value = as_text(target), _parsed(body)
     found = _in_headers(headers) or (_in_body(value, _where(value, rules)) if isinstance(value, dict) else "")

@@ -96,7 +96,7 @@ class Applier:
         for child in await self._ledger.store.referring(book.rid):
             own = await self._ledger.book(child.rid) if child.prime else None
             if own and not own.log.gone and self._here in own.concerned():
-                raise _Waits("waits-for-children", f"{child.type} {child.rid} belongs to it, and is still here")
+                raise Waits("waits-for-children", f"{child.type} {child.rid} belongs to it, and is still here")
 
     def _recorded(self, book: Book, step: Step) -> Recorded:
         """The request of a step; what stands in the description makes another one of a creation that comes second."""

@@ -22,7 +22,8 @@ from cheops.reconcile.ledger import Ledger
 ASK_SECONDS = 10.0
 HELD_SECONDS = 1.5
 MOST_BYTES = 64 << 20
-ONLY = b"cheops-only"  # the site that asks for what another one's service says, and nobody else
+PASSED = b"cheops-passed"  # the site that has passed a request on, or that asks for its own answer
+_CONDITIONS = (b"if-match", b"if-none-match", b"if-modified-since", b"if-unmodified-since", b"if-range", b"range")
 JSON = (("content-type", "application/json"),)
 
 
@@ -59,14 +60,10 @@ class Asker:
         self._ledger, self._transport, self._application = ledger, transport, application
 
     async def ask(self, site: str, request: Request, target: str) -> Said:
-        """What a site's service says to a read; `target` is in the ids of that site. Its agent, which hears of what the
-        service doesn't find, isn't to ask on: it might ask here.
-        """
-        headers = tuple(pair for pair in request.headers if not pair[0].startswith(b"cheops-"))
-        only = ((ONLY, self._ledger.here.encode()),) if site != self._ledger.here else ()
-        own = Request(
-            service=request.service, method=request.method, target=target.encode("latin1"), headers=(*headers, *only)
-        )
+        """What the service of a site says to a read, and no other that this might ask; `target` is in its ids."""
+        kept = (pair for pair in request.headers if not pair[0].startswith(b"cheops-"))
+        headers = (*kept, (PASSED, self._ledger.here.encode())) if site != self._ledger.here else tuple(kept)
+        own = Request(service=request.service, method=request.method, target=target.encode("latin1"), headers=headers)
         try:
             async with asyncio.timeout(ASK_SECONDS):
                 reply = await self._transport.send(own, site=site)
@@ -153,8 +150,13 @@ class Asker:
 def as_read(request: Request) -> Request:
     """A read for the same caller."""
     dropped = (b"content-length", b"content-type", b"transfer-encoding", b"expect")
-    headers = tuple(pair for pair in request.headers if pair[0] not in dropped)
+    headers = tuple(pair for pair in unconditional(request).headers if pair[0] not in dropped)
     return replace(request, method="GET", headers=headers, body=None)
+
+
+def unconditional(request: Request) -> Request:
+    """The same, without what would have a site answer with less than it has, because of what another one has said."""
+    return replace(request, headers=tuple(pair for pair in request.headers if pair[0] not in _CONDITIONS))
 
 
 def _held(rid: Any, holders: Any, prime: Any = "", *_: Any) -> Held:

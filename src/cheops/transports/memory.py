@@ -9,7 +9,7 @@ from contextlib import aclosing
 from dataclasses import dataclass, replace
 
 from cheops.errors import AgentAway, Refused, SiteUnreachable
-from cheops.intercept.envoy.names import EXECUTED, SERVED_BY
+from cheops.intercept.envoy.names import EXECUTED, PASSED, SERVED_BY
 from cheops.model import Reply, Request
 from cheops.ports import BLOBS, Blobs, KeptScopes
 
@@ -73,6 +73,7 @@ class MemoryTransport:
         reply = await service(request)
         if (
             reply.status == 404
+            and not request.values(PASSED.encode())
             and request.method in ("GET", "HEAD")
             and site != self._here
             and site in self._network.doors

@@ -62,6 +62,14 @@ def test_what_is_taken_of_a_site_is_the_beginning_of_its_page() -> None:
     assert taken == {"A": 1, "B": 1}
 
 
+@pytest.mark.parametrize(("going_on", "found"), [("", [1, 2, 3, 9]), ("A", [1, 2, 3]), ("AB", [1, 2, 3]), ("C", [])])
+def test_nothing_is_taken_that_may_come_after_what_a_site_has_yet_to_give(going_on: str, found: list[int]) -> None:
+    sites = {"A": records(1, 3), "B": records(2, 9), "C": []}
+    page, _ = merged(sites, "last_modified", 10, set(going_on))
+    assert [item["last_modified"] for _, item in page] == found
+    assert merged(sites, "", 10, set(going_on)) == merged(sites, "", 10)
+
+
 @pytest.mark.parametrize(
     ("query", "order", "limit"),
     [

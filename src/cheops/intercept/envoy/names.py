@@ -7,6 +7,7 @@ SERVICE = "cheops-service"  # the service that a request on the mesh, or to the 
 PATH = "cheops-path"  # the path byte for byte, past parsers that would mend it
 PEER = "cheops-peer"  # the site that a request on the mesh comes from, by its certificate
 PEER_ISSUED = "cheops-peer-issued"  # when that certificate was issued, in seconds
+PASSED = "cheops-passed"  # the site whose agent passes a request on; without a door, it asks this service alone
 DOOR = "cheops-door"  # on the mesh: for the agent there, as if it had come to the front
 VIA = "cheops-via"  # every front that a request passed; what finds itself there breaks the circle
 SERVED_BY = "cheops-served-by"

@@ -171,6 +171,7 @@ def test_on_the_mesh_a_write_and_what_is_meant_for_the_agent_go_to_its_door() ->
     assert named["catalog"] == [
         (AGENT, ["cheops-door"]),
         (AGENT, [":method", "upgrade"]),
+        (local("catalog"), ["cheops-passed"]),  # an agent asks this service alone, and no other that this one may ask
         (missed("catalog"), []),
     ]
     assert named["orders"] == [(AGENT, ["cheops-door"]), (local("orders"), [])]
