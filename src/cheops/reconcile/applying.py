@@ -34,6 +34,7 @@ from cheops.errors import CantDivide, CheopsError, CredentialsFailed, NoIdThere,
 from cheops.model import Headers, Reply, Request
 from cheops.ports import Blobs, Credentials, Transport
 from cheops.reconcile.book import Book, parts_of
+from cheops.reconcile.children import span_of
 from cheops.reconcile.judging import Answer, Verdict, judge, repeats
 from cheops.reconcile.ledger import Ledger
 from cheops.reconcile.steps import Step
@@ -167,8 +168,8 @@ class Applier:
         body = recorded.body
         inline = body.inline if body else None
         recast = await self.localise(recorded, inline, self._shares(op))
-        if book.log.prime and recast.body is not None and not op.facet:
-            recast = replace(recast, body=self._part(book, recast.body))
+        if book.log.prime and recast.body is not None:
+            recast = replace(recast, body=self._part(book, op, recast.body))
         headers = tuple((name.encode("latin1"), value.encode("latin1")) for name, value in recast.headers)
         names = {name for name, _ in credentials}
         if b"host" not in names:
@@ -190,10 +191,12 @@ class Applier:
         shares = self._shares(op)
         return self.settings.carry(request, shares) if shares else request
 
-    def _part(self, book: Book, body: bytes) -> bytes:
+    def _part(self, book: Book, op: Operation, body: bytes) -> bytes:
         """What is this site's part of what the whole is to be. Raises CantDivide."""
         rules = self._rules(book)
-        return divided(body, rules, parts_of(book), self._here) if rules else body
+        if rules is None or not span_of(rules).divides(op.facet):
+            return body
+        return divided(body, rules, parts_of(book), self._here)
 
     def _shares(self, op: Operation) -> dict[str, str]:
         """Where this site calls other services meanwhile: some sites may use another's, since they lack something."""

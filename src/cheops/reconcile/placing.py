@@ -195,7 +195,8 @@ def _placed(book: Book, sites: tuple[str, ...], prime: str, leave: str, draft: D
 def _said_last(book: Book, path: str, rules: Resource | None) -> Any:
     """What the whole was last said to have at a path."""
     for op in reversed(book.log.effective):
-        body = op.request.body.inline if op.request and op.request.body and not op.facet else None
+        says = op.request and op.request.body and span_of(rules).divides(op.facet)
+        body = op.request.body.inline if op.request and op.request.body and says else None
         if body and (values := fields_at(body_of_one(body, rules), path)):
             return values[0]
     return None
