@@ -102,7 +102,8 @@ class Placer:
 
     async def _check_childless(self, book: Book, site: str, ask: AskedAt) -> None:
         """Nobody leaves whose part something belongs to; of a site that was removed nothing is left to ask."""
-        if site != self._ledger.here and site not in self._peers.peers():
+        gone = site != self._ledger.here and site not in self._peers.peers()
+        if gone or not self._family.kinds(book, holding=False):
             return
         command = Command(what="children", resource=book.rid)
         named: Sequence[str] = await (self.children(command) if site == self._ledger.here else ask(site, command))
