@@ -145,6 +145,7 @@ class Resource(Document):
     collection: Path
     item: Path | None = None  # else the collection, and /{id}
     lists: tuple[Path, ...] = ()  # where else it is listed
+    inside: dict[TypeName, FieldPath] = {}  # where what is in those says inside of what it is, by the owner's type
     one: str | None = None  # what wraps one: {"server": {...}}
     many: str | None = None  # what wraps a list of them: {"servers": [...]}
     id: FieldPath = "id"
