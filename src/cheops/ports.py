@@ -13,6 +13,7 @@ HEARTBEAT = "/~cheops/heartbeat"  # what agents ask each other; Envoy doesn't lo
 DISTANCES = "/distances"
 LOG = "/log"
 HOLDERS = "/holders"
+ALONE = "cheops-alone"  # of a read that an agent sends: the service there is meant, and what it lacks stays missing
 CONTENT = "/content"
 COMMAND = "/command"
 BLOBS = "/blobs/"  # and the SHA-256 of one

@@ -16,7 +16,7 @@ from cheops.applications.resources import Resource
 from cheops.applications.translate import at_site, in_rids, rids_in, values_in
 from cheops.errors import CheopsError, NoIdThere, SiteUnreachable
 from cheops.model import Reply, Request
-from cheops.ports import HOLDERS, Transport
+from cheops.ports import ALONE, HOLDERS, Transport
 from cheops.reconcile.ledger import Ledger
 
 ASK_SECONDS = 10.0
@@ -63,7 +63,7 @@ class Asker:
             service=request.service,
             method=request.method,
             target=target.encode("latin1"),
-            headers=tuple(pair for pair in request.headers if not pair[0].startswith(b"cheops-")),
+            headers=(*(pair for pair in request.headers if not pair[0].startswith(b"cheops-")), (ALONE.encode(), b"1")),
         )
         try:
             async with asyncio.timeout(ASK_SECONDS):

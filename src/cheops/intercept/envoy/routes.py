@@ -34,7 +34,7 @@ from cheops.intercept.envoy.parts import (
     served_by,
     to_door,
 )
-from cheops.ports import HEARTBEAT
+from cheops.ports import ALONE, HEARTBEAT
 
 
 def mesh_routes(of: Site) -> Route:
@@ -58,7 +58,10 @@ def _service_on_mesh(of: Site, service: str, filters: dict[str, Any]) -> Iterato
     yield to_door(service, {"headers": [for_it, {"name": DOOR, "present_match": True}]}, filters)
     if service in of.managed:
         yield to_door(service, {"headers": [for_it, *_WRITES]}, filters)
-    yield _instance(of, service, for_it, filters, missing=service in of.managed)
+    if service in of.managed:
+        # An agent that asks all sites for their parts mustn't be answered by others that ask all sites in turn.
+        yield _instance(of, service, [for_it, {"name": ALONE, "present_match": True}], filters)
+    yield _instance(of, service, [for_it], filters, missing=service in of.managed)
 
 
 # What isn't a read may change something; what it is, the agent knows. An upgraded connection goes past it: nobody could
@@ -83,7 +86,7 @@ def _agent_on_mesh(match: dict[str, Any], filters: dict[str, Any]) -> Route:
 
 def egress_routes(of: Site) -> Route:
     """The route configuration of what the agent sends: `cheops-to` names the cluster."""
-    services = [_instance(of, name, exactly(TO, local(name)), {}) for name in of.settings.services]
+    services = [_instance(of, name, [exactly(TO, local(name))], {}) for name in of.settings.services]
     onward = {"cluster_header": TO, "retry_policy": RETRY_PEER}
     peers = [
         forward(
@@ -100,16 +103,16 @@ def egress_routes(of: Site) -> Route:
 
 
 def _instance(
-    of: Site, service: str, header: dict[str, Any], filters: dict[str, Any], *, missing: bool = False
+    of: Site, service: str, headers: list[dict[str, Any]], filters: dict[str, Any], *, missing: bool = False
 ) -> Route:
     """To this site's instance of a service, for a request that a peer or the agent has sent; `missing`: what it doesn't
     find is asked of the agent.
     """
     mended = per_route_lua({"cheops.location": location_script(of, service)})["typed_per_filter_config"]
     return forward(
-        {"headers": [header]},
+        {"headers": headers},
         or_agent(service) if missing else {"cluster": local(service)},
-        request_headers_to_remove=[TO, SERVICE],
+        request_headers_to_remove=[TO, SERVICE, ALONE],
         response_headers_to_add=[served_by(of, service) if missing else add(SERVED_BY, of.name)],
         response_headers_to_remove=[STANDS] if missing else [],
         typed_per_filter_config={**mended, **filters},
