@@ -151,6 +151,17 @@ def test_a_list_tells_of_a_whole_once_and_with_its_sites(lab: Lab) -> None:
     assert "own" not in [item["metadata"]["name"] for item in call(lab, "Site1", "GET", DEPLOYMENTS).json["items"]]
 
 
+def test_who_prefers_a_table_gets_the_whole_as_it_is(lab: Lab) -> None:
+    """A table is made by the API server, of its part; kubectl then prints names and ages."""
+    made(lab, "tabled")
+    table = "application/json;as=Table;v=v1;g=meta.k8s.io,application/json"
+    for path in (f"{DEPLOYMENTS}/tabled", f"{DEPLOYMENTS}?labelSelector=app%3Dtabled"):
+        found = call(lab, "Site3", "GET", path, Accept=table).json
+        (item,) = found.get("items", [found])
+        assert item["spec"]["replicas"] == 10
+    assert call(lab, "Site3", "GET", f"{DEPLOYMENTS}/tabled/status", Accept=table).json["kind"] == "Table"
+
+
 def test_a_watch_streams_its_site_s_own_part_at_once(lab: Lab) -> None:
     made(lab, "watched")
     has_shares(lab, "watched", 4, 3, 3)

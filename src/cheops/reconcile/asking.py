@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
@@ -63,7 +63,7 @@ class Asker:
             service=request.service,
             method=request.method,
             target=target.encode("latin1"),
-            headers=(*(pair for pair in request.headers if not pair[0].startswith(b"cheops-")), (ALONE.encode(), b"1")),
+            headers=(*_plainly(request), (ALONE.encode(), b"1")),
         )
         try:
             async with asyncio.timeout(ASK_SECONDS):
@@ -153,6 +153,17 @@ def as_read(request: Request) -> Request:
     dropped = (b"content-length", b"content-type", b"transfer-encoding", b"expect")
     headers = tuple(pair for pair in request.headers if pair[0] not in dropped)
     return replace(request, method="GET", headers=headers, body=None)
+
+
+def _plainly(request: Request) -> Iterator[tuple[bytes, bytes]]:
+    """The headers of a question, of which the answer is to be plain JSON if the caller takes that too: a table of
+    Kubernetes', or its protobuf, of several parts can't be made one.
+    """
+    for name, value in request.headers:
+        if name == b"accept" and b"application/json" in (one.partition(b";q=")[0].strip() for one in value.split(b",")):
+            yield name, b"application/json"
+        elif not name.startswith(b"cheops-"):
+            yield name, value
 
 
 def _held(rid: Any, holders: Any, prime: Any = "", *_: Any) -> Held:

@@ -83,6 +83,13 @@ def scale_of(found: Object) -> Object:
     return {"kind": "Scale", "apiVersion": "autoscaling/v1", "metadata": metadata, "spec": spec, "status": status}
 
 
+def table_of(told: Object) -> Object:
+    """What kubectl prints, of which only the names are here."""
+    rows = [{"cells": [one["metadata"]["name"]], "object": one} for one in told.get("items", [told])]
+    columns = [{"name": "Name", "type": "string"}]
+    return {"kind": "Table", "apiVersion": "meta.k8s.io/v1", "columnDefinitions": columns, "rows": rows}
+
+
 def changed(asked: Asked, body: Object, *, patch: bool) -> Object:
     def change(old: Object) -> Object:
         if asked.part != "scale":
@@ -146,7 +153,7 @@ class Handler(BaseHTTPRequestHandler):
                 return self.stream(asked)
             with OBJECTS.changed:
                 status, told = self.executed(asked, body)
-            return self.say(status, told)
+            return self.say(status, table_of(told) if self.wants_table() else told)
         except Refused as refused:
             return self.say(refused.status["code"], refused.status)
 
@@ -161,6 +168,9 @@ class Handler(BaseHTTPRequestHandler):
         if self.command == "POST":
             return 201, OBJECTS.create(asked.plural, asked.namespace, said)
         return 200, changed(asked, said, patch=self.command == "PATCH")
+
+    def wants_table(self) -> bool:
+        return self.command == "GET" and ";as=Table;" in (self.headers.get("Accept") or "").partition(",")[0]
 
     def understood(self, body: bytes) -> Object:
         kind = (self.headers.get("Content-Type") or "application/json").partition(";")[0].strip()
