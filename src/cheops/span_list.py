@@ -26,7 +26,7 @@ from cheops.model import Reply, Request
 from cheops.reconcile.asking import Asker, Held, Said
 from cheops.reconcile.children import child_types
 from cheops.reconcile.ledger import Ledger
-from cheops.unite import PAGE
+from cheops.unite import PAGE, PAGES
 
 SITE = "cheops_site"
 _COUNTS = frozenset({b"total-records", b"total-objects", b"x-total-count"})
@@ -217,8 +217,8 @@ def _asked(target: str) -> tuple[str, dict[str, tuple[str, int]] | None]:
     """The target without our own parameter, and where each site's page begins, if that stands in it."""
     path, _, query = target.partition("?")
     pairs = [pair for pair in query.split("&") if pair]
-    ours = [pair.partition("=")[2] for pair in pairs if pair.startswith(f"{PAGE}=")]
-    rest = "&".join(pair for pair in pairs if not pair.startswith(f"{PAGE}="))
+    ours = [pair.removeprefix(mark) for pair in pairs for mark in PAGES if pair.startswith(mark)]
+    rest = "&".join(pair for pair in pairs if not pair.startswith(PAGES))
     plain = path + (f"?{rest}" if rest else "")
     if not ours:
         return plain, None

@@ -3,6 +3,8 @@
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
+from urllib.parse import quote
 
 import pytest
 
@@ -149,6 +151,27 @@ def test_a_list_tells_of_a_whole_once_and_with_its_sites(lab: Lab) -> None:
     names = [item["metadata"]["name"] for item in call(lab, "Site2", "GET", DEPLOYMENTS).json["items"]]
     assert names.count("listed") == names.count("own") == 1
     assert "own" not in [item["metadata"]["name"] for item in call(lab, "Site1", "GET", DEPLOYMENTS).json["items"]]
+
+
+def test_a_list_goes_on_as_kubectl_asks_for_it(lab: Lab) -> None:
+    for name in ("page-1", "page-2", "page-3"):
+        reply = call(lab, "Site1", "POST", DEPLOYMENTS, with_label(name), "{kubernetes: Site1 % Site2}")
+        assert reply.status == 201, reply.body
+    names: list[str] = []
+    more = ""
+    for _ in range(4):
+        page = call(lab, "Site2", "GET", f"{DEPLOYMENTS}?labelSelector=of%3Dpages&limit=1{more}").json
+        names += [item["metadata"]["name"] for item in page["items"]]
+        if not (token := page["metadata"].get("continue")):
+            break
+        more = f"&continue={quote(token, safe='')}"
+    assert names == ["page-1", "page-2", "page-3"]
+
+
+def with_label(name: str) -> dict[str, Any]:
+    one = deployment(name, 2)
+    one["metadata"]["labels"]["of"] = "pages"
+    return one
 
 
 def test_who_prefers_a_table_gets_the_whole_as_it_is(lab: Lab) -> None:
