@@ -4,11 +4,12 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: run openstack test faults check bench scale openstack-client-test lock clean debian debian-bench help
+.PHONY: run openstack kubernetes test faults check bench scale openstack-client-test lock clean debian debian-bench help
 
 help:
 	@echo "make run     three sites of the shop, and a guided tour of what they can do together"
 	@echo "make openstack  two sites of OpenStack, installed if need be, and the commands of docs/openstack.md on them"
+	@echo "make kubernetes what spans sites, on two sites of Kubernetes, which is built if need be"
 	@echo "make test    all checks and tests, as CI runs them"
 	@echo "make faults  ten minutes in which everything fails on five sites, and then a judge; ARGS='--minutes 60 --seed 7'"
 	@echo "make bench   measures, and writes docs/performance.md"
@@ -22,6 +23,11 @@ run: $(READY)
 # stays in .lab-cache. WRITE=1 writes the examples of docs/openstack.md anew.
 openstack: $(READY)
 	$(BIN)/python examples/openstack/tour.py $(if $(WRITE),--write-docs)
+
+# Real API servers of Kubernetes on two sites. Built from Debian's source package at the first time, which takes ten
+# minutes, as root; what is built stays in .lab-cache.
+kubernetes: $(READY)
+	$(BIN)/pytest tests/end_to_end/real_kubernetes.py
 
 test: check debian
 	$(BIN)/pytest

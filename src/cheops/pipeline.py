@@ -103,8 +103,8 @@ class Pipeline:
         meant = await replication.meant(carried.request, locations.get(service), shares, prime, carried.text)
         view = await self._view(scope, service) if scope.bindings or only else self.view
         if only:
-            asked = await replication.planned(meant, view)
-            return None if asked is None else _document(show_each(service, asked, view))
+            writes = await replication.planned(meant, view)
+            return None if writes is None else _document(show_each(service, writes, view))
         return await replication.serve(meant, view, executor)
 
     async def _plan(self, carried: Carried) -> Plan:

@@ -25,6 +25,7 @@ from cheops.bodies import Ending, KeptBody
 from cheops.errors import CheopsError, Circle, NotReplicated, SiteUnreachable, Subset
 from cheops.execute import Executor, Sending
 from cheops.model import PeerState, Reply, Request, View
+from cheops.plan import Writes
 from cheops.plan.cross import spanned_by
 from cheops.plan.replication import replicas_of
 from cheops.ports import HOLDERS, Peers, Transport
@@ -58,6 +59,10 @@ class Meant:
     @property
     def writes(self) -> bool:
         return self.concern.kind is not None
+
+
+def _asked(meant: Meant) -> Asked:
+    return Asked(request=meant.request, concern=meant.concern, shares=meant.shares, scope=meant.scope)
 
 
 class Replication:
@@ -100,11 +105,19 @@ class Replication:
         found = concern(request.method, target, request.service, self._application(), named, self._ledger.here)
         return Meant(request=request, concern=found, location=location, shares=shares, prime=prime, scope=scope)
 
-    async def planned(self, meant: Meant, view: View) -> list[tuple[str, Request]] | None:
-        """What each site would be asked; None for what concerns no replicated resource, or is a read. Raises Subset."""
-        sites = replicas_of(meant.location, view) if meant.location else None
+    async def planned(self, meant: Meant, view: View) -> Writes | None:
+        """What each site would be asked; None for what concerns no replicated resource, or is a read. Raises Subset,
+        NotReplicated, CantDivide.
+        """
         if not meant.writes:
             return None
+        where = spanned_by(meant.location, meant.prime, view)
+        if where or meant.location is None:
+            writes = await self.spans.planned(_asked(meant), where)
+            inside = meant.concern.parent is not None and bool(meant.concern.parent.prime)
+            if writes or inside:
+                return writes
+        sites = replicas_of(meant.location, view) if meant.location else None
         around = meant.concern.summary or meant.concern.parent
         if around and not around.gone:
             book = await self._book(around.rid)
@@ -114,11 +127,12 @@ class Replication:
             sites = book.holders
         if sites is None:
             return None
-        return await self._writer.preview(meant.request, meant.concern, sites, meant.shares)
+        sent = await self._writer.preview(meant.request, meant.concern, sites, meant.shares)
+        return Writes(collaboration="replication", sent=sent)
 
     async def serve(self, meant: Meant, view: View, executor: Executor) -> Reply | None:
         """The reply to a request; None if it concerns no replicated resource, so that its plan is carried out."""
-        asked = Asked(request=meant.request, concern=meant.concern, shares=meant.shares, scope=meant.scope)
+        asked = _asked(meant)
         if where := spanned_by(meant.location, meant.prime, view):
             return await self.spans.scoped(asked, where, executor)
         if self._may_span(meant) and (reply := await self.spans.serve(asked, executor)):

@@ -23,11 +23,12 @@ from cheops.applications.fields import body_of_one, fields_at
 from cheops.errors import HolderUnreachable, NotReplicated, NotYet, SiteUnreachable, Subset
 from cheops.execute import Executor, Sending
 from cheops.model import PeerState, Reply, Request
+from cheops.plan import Writes
 from cheops.plan.cross import Spanned
 from cheops.ports import Peers, Transport
 from cheops.reconcile.asking import PASSED, Asker, Said, as_read, unconditional
 from cheops.reconcile.book import Book
-from cheops.reconcile.children import ChildType, child_types
+from cheops.reconcile.children import ChildType, child_types, span_of
 from cheops.reconcile.ledger import Ledger
 from cheops.reconcile.spanning import Spanner, with_whole
 from cheops.record.resource import Summary
@@ -77,19 +78,14 @@ class Spans:
     async def scoped(self, asked: Asked, where: Spanned, executor: Executor) -> Reply:
         """A request under a scope with %. Raises Subset, NotReplicated, and as Spanner.create does."""
         concern = asked.concern
+        _check_sites(concern, where)
         if concern.summary and not concern.summary.gone:
-            if set(where.sites) != set(concern.summary.placement) or not concern.summary.prime:
-                raise _other_sites(concern.summary, where)
             if self._here not in where.sites:
                 return await self._pass_on(asked.request, where.sites, executor)
             return await self.whole(asked, concern.summary)
         if concern.kind is None:
             return await self.listed(asked, where.sites, executor, scoped=True)
-        if not concern.may_make:
-            raise NotReplicated(
-                f"nothing that spans sites is at {asked.request.target.decode('latin1')}",
-                hint="A scope with % makes a resource that spans sites; send this without it.",
-            )
+        _check_makes(asked)
         if self._here not in where.sites:
             return await self._pass_on(asked.request, (where.prime, *where.sites), executor)
         return await self._spanner.create(asked.request, concern, where, asked.shares)
@@ -109,13 +105,43 @@ class Spans:
             return None
         return await self._child(asked, executor)
 
+    async def planned(self, asked: Asked, where: Spanned | None) -> Writes | None:
+        """What each site would be asked, if a write concerns a whole. Raises Subset, NotReplicated, CantDivide."""
+        concern, summary = asked.concern, asked.concern.summary
+        if where:
+            _check_sites(concern, where)
+        if summary and summary.prime and not summary.gone:
+            book = await self._ledger.book(summary.rid)
+            assert book, "what is found is there"
+            sent = await self._spanner.preview_change(asked.request, concern, book, asked.shares)
+            return Writes(collaboration="cross", sent=sent)
+        if where:
+            _check_makes(asked)
+        else:
+            asked, where = await self._inside(asked)
+        if where is None:
+            return None
+        sent = await self._spanner.preview(asked.request, concern, where, asked.shares)
+        return Writes(collaboration="cross", sent=sent, makes=True)
+
+    async def _inside(self, asked: Asked) -> tuple[Asked, Spanned | None]:
+        """Where a creation inside of a whole is to be, if its type spans sites too."""
+        kinds = self._kinds(asked.concern, asked.request.service)
+        if not kinds or asked.concern.id or asked.concern.whole:
+            return asked, None
+        content, request = await _looked_into(asked.request)
+        owner = await self._owner(asked.concern, kinds, request, content)
+        spans = owner and next(kind for kind in kinds if kind.owner == owner.type).says.spans
+        where = Spanned(sites=owner.placement, prime=owner.prime) if owner and spans else None
+        return replace(asked, request=request), where
+
     async def whole(self, asked: Asked, summary: Summary) -> Reply:
         """A read or a write of a whole that has a part here."""
         book = await self._ledger.book(summary.rid)
         assert book, "what is found is there"
         if asked.concern.kind is not None:
             return await self._spanner.change(asked.request, asked.concern, book, asked.shares)
-        if asked.concern.facet or _watches(asked.request):
+        if not span_of(asked.concern.rules).divides(asked.concern.facet) or _watches(asked.request):
             return await self._part(asked.request, book)
         return await self._united(asked.request, book)
 
@@ -206,9 +232,7 @@ class Spans:
         if concern.id or concern.whole:
             return await self._found(asked, self._sites_of(concern, request.service), executor)
         content, request = await _looked_into(request)
-        owner = (
-            concern.parent if concern.parent and concern.parent.prime else await self._owner(kinds, request, content)
-        )
+        owner = await self._owner(concern, kinds, request, content)
         if owner is None:
             return await self._to_service(request, content)
         if self._here not in owner.placement:
@@ -219,8 +243,12 @@ class Spans:
             return await self._spanner.create(request, concern, where, asked.shares)
         return await self._to_service(request, content)
 
-    async def _owner(self, kinds: Sequence[ChildType], request: Request, content: bytes | None) -> Summary | None:
-        """The whole that the body of a creation names."""
+    async def _owner(
+        self, concern: Concern, kinds: Sequence[ChildType], request: Request, content: bytes | None
+    ) -> Summary | None:
+        """The whole inside of which a creation is by its path, or which its body names."""
+        if concern.parent and concern.parent.prime:
+            return concern.parent
         for kind in kinds if content else ():
             value = body_of_one(content or b"", kind.rules)
             named = fields_at(value, kind.says.field) if kind.says.field else []
@@ -303,6 +331,21 @@ class Spans:
             return False
         view = self._peers.peers().get(site)
         return view is None or view.state is PeerState.DOWN
+
+
+def _check_sites(concern: Concern, where: Spanned) -> None:
+    """Raises Subset if what is there is on other sites."""
+    there = concern.summary
+    if there and not there.gone and (set(where.sites) != set(there.placement) or not there.prime):
+        raise _other_sites(there, where)
+
+
+def _check_makes(asked: Asked) -> None:
+    if not asked.concern.may_make:
+        raise NotReplicated(
+            f"nothing that spans sites is at {asked.request.target.decode('latin1')}",
+            hint="A scope with % makes a resource that spans sites; send this without it.",
+        )
 
 
 def _other_sites(summary: Summary, where: Spanned) -> Subset:

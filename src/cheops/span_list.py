@@ -20,13 +20,14 @@ from cheops.applications.concern import Concern, item_of
 from cheops.applications.fields import body_of_one, text_at
 from cheops.applications.lists import listed, next_page, parsed_list, with_items, with_next
 from cheops.applications.merging import chosen_of, limit_of, merged, order_of, with_chosen
+from cheops.applications.paths import filled, places_of
 from cheops.errors import BadRequest, SiteUnreachable
 from cheops.execute import OUTCOME
 from cheops.model import Reply, Request
 from cheops.reconcile.asking import Asker, Held, Said, unconditional
 from cheops.reconcile.children import child_types
 from cheops.reconcile.ledger import Ledger
-from cheops.unite import PAGE
+from cheops.unite import PAGE, PAGES
 
 SITE = "cheops_site"
 _COUNTS = frozenset({b"total-records", b"total-objects", b"x-total-count"})
@@ -159,9 +160,19 @@ class SpanList:
 
     async def _held(self, request: Request, concern: Concern, pages: Sequence[_Page]) -> dict[str, list[Held | None]]:
         """What each item is a part of, as its site knows it."""
-        ids = {page.said.site: [_id(item, concern.rules) for item in page.items] for page in pages}
-        known = await asyncio.gather(*(self._asker.held_at(site, request, ids[site]) for site in ids))
-        return {site: [held.get(one) for one in ids[site]] for site, held in zip(ids, known, strict=True)}
+        known = await asyncio.gather(*(self._held_of(page, request, concern.rules) for page in pages))
+        return {page.said.site: held for page, held in zip(pages, known, strict=True)}
+
+    async def _held_of(self, page: _Page, request: Request, rules: Resource | None) -> list[Held | None]:
+        """Each item may be inside of another thing, and so in another collection."""
+        places = [(_collection(item, page.target, rules), _id(item, rules)) for item in page.items]
+        ids: dict[str, list[str]] = {}
+        for collection, id_ in places:
+            ids.setdefault(collection, []).append(id_)
+        asked = {at: replace(request, target=at.encode("latin1")) for at in ids}
+        known = await asyncio.gather(*(self._asker.held_at(page.said.site, asked[at], ids[at]) for at in ids))
+        held = dict(zip(ids, known, strict=True))
+        return [held[collection].get(id_) for collection, id_ in places]
 
     async def _here(self, page: _Page, request: Request, concern: Concern) -> Sequence[Any]:
         """The items of a page in this site's ids; None stands for what is no business of this site."""
@@ -192,6 +203,16 @@ class SpanList:
         """The ids of the parts that a site has of the wholes of a type."""
         wholes = [one.rid for one in self._ledger.wholes.values() if (one.service, one.type) == (service, owner)]
         return frozenset((await self._ledger.local_ids(wholes, site)).values())
+
+
+def _collection(item: Any, target: str, rules: Resource | None) -> str:
+    """Where an item is: in the list that was asked for, or where it says itself."""
+    path = target.partition("?")[0]
+    if rules is None or path.rstrip("/") not in rules.lists:
+        return path
+    owners = {owner: text_at(item, field) for owner, field in rules.inside.items()}
+    known = set(owners) == set(places_of(rules.collection)) and all(owners.values())
+    return filled(rules.collection, owners) if known else path
 
 
 def _id(item: Any, rules: Resource | None) -> str:
@@ -238,8 +259,8 @@ def _asked(target: str) -> tuple[str, dict[str, _From] | None]:
     """The target without our own parameter, and where each site's page begins, if that stands in it."""
     path, _, query = target.partition("?")
     pairs = [pair for pair in query.split("&") if pair]
-    ours = [pair.partition("=")[2] for pair in pairs if pair.startswith(f"{PAGE}=")]
-    rest = "&".join(pair for pair in pairs if not pair.startswith(f"{PAGE}="))
+    ours = [pair.removeprefix(mark) for pair in pairs for mark in PAGES if pair.startswith(mark)]
+    rest = "&".join(pair for pair in pairs if not pair.startswith(PAGES))
     plain = path + (f"?{rest}" if rest else "")
     if not ours:
         return plain, None

@@ -20,6 +20,7 @@ from cheops.model import Reply, Request
 from cheops.reconcile.asking import Held
 
 PAGE = "cheops-page"
+PAGES = (f"{PAGE}=", f"continue={PAGE}.")  # how a client says it: by our link, or as Kubernetes has it
 RidsAt = Callable[[str, Request, Sequence[str]], Awaitable[dict[str, Held]]]
 
 
@@ -135,8 +136,8 @@ def _asked(target: str) -> tuple[str, dict[str, str] | None]:
     """The target without our own parameter, and what each site is to be asked, if that stands in it."""
     path, _, query = target.partition("?")
     pairs = [pair for pair in query.split("&") if pair]
-    ours = [pair.partition("=")[2] for pair in pairs if pair.startswith(f"{PAGE}=")]
-    rest = "&".join(pair for pair in pairs if not pair.startswith(f"{PAGE}="))
+    ours = [pair.removeprefix(mark) for pair in pairs for mark in PAGES if pair.startswith(mark)]
+    rest = "&".join(pair for pair in pairs if not pair.startswith(PAGES))
     plain = path + (f"?{rest}" if rest else "")
     if not ours:
         return plain, None

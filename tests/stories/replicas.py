@@ -5,6 +5,7 @@ story's own. The commands:
 
     sites NAME…
     ask SITE METHOD PATH [JSON] [HEADER=VALUE…]      a client asks at the front of a site: what it hears
+    plan SITE METHOD PATH [JSON] [HEADER=VALUE…]     the same with Cheops-Plan: only: what would be sent where
     box SITE                                         the documents that the service there keeps
     executed SITE                                    what it has executed since this was told last
     show SITE RID                                    what that site knows of a resource
@@ -43,7 +44,7 @@ from cheops.reconcile.book import Book
 from cheops.reconcile.drift import Verified, name_of_field
 from cheops.reconcile.operating import Operator
 from cheops.record.operation import Outcome, State
-from replicated import NOTES, World
+from replicated import NOTES, Answer, World
 from stories.story import Paragraph, StoryError, paragraphs
 from values import application
 
@@ -106,12 +107,25 @@ class Telling:
         self._world = World(*names, described=self._described, seed=len(self._seed))
         await self._world.__aenter__()
 
-    async def _ask(self, site: str, method: str, path: str, *rest: str) -> None:
+    async def _plan(self, site: str, *words: str) -> None:
+        plan = (await self._answered(site, *words, "Cheops-Plan=only")).body
+        if "collaboration" not in plan:
+            return self._told.append(plan["detail"])
+        self._told.append(plan["collaboration"])
+        for step in plan["steps"]:
+            asked = step["request"]
+            self._told.append(f"{step['site']}: {asked['method']} {asked['target']} {asked['body'] or ''}".rstrip())
+        return self._told.append(f"if lost: {plan['if_lost']}")
+
+    async def _answered(self, site: str, method: str, path: str, *rest: str) -> Answer:
         document = json.loads(rest[0]) if rest and rest[0].startswith(("{", "[")) else None
         headers = dict(word.split("=", 1) for word in rest[1 if document is not None else 0 :])
-        answer = await self.world[site].ask(
+        return await self.world[site].ask(
             method, path, document, **{k.replace("-", "_"): v for k, v in headers.items()}
         )
+
+    async def _ask(self, *words: str) -> None:
+        answer = await self._answered(*words)
         said = answer.body.get("detail", answer.body) if isinstance(answer.body, dict) else answer.body
         text = said if isinstance(said, str) else json.dumps(said) if said or said == [] else ""
         self._told.append(f"{answer.status} {text}".rstrip())

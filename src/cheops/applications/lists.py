@@ -69,6 +69,8 @@ def with_next(body: bytes, rules: Resource | None, said: Any, url: str) -> bytes
         value[links] = [{"rel": "next", "href": url}]
     elif isinstance(told.get("links"), dict) and "next" in told["links"]:
         value["links"] = {"next": url}
+    elif _token(told):  # a client says it as `continue`, with the other parameters that it said before
+        value["metadata"] = {**value.get("metadata", {}), "continue": url[url.rfind("&") + 1 :].replace("=", ".", 1)}
     return json.dumps(value).encode()
 
 
@@ -126,10 +128,15 @@ def _in_body(value: dict[str, Any], where: str | None) -> str:
 
 def _continued(asked: str, value: dict[str, Any]) -> str:
     """Kubernetes gives a token to go on with."""
-    metadata = value.get("metadata")
-    token = metadata.get("continue") if isinstance(metadata, dict) else None
-    if not isinstance(token, str) or not token:
+    token = _token(value)
+    if not token:
         return ""
     path, _, query = asked.partition("?")
     kept = [(name, old) for name, old in parse_qsl(query, keep_blank_values=True) if name != "continue"]
     return f"{path}?{urlencode([*kept, ('continue', token)])}"
+
+
+def _token(value: dict[str, Any]) -> str:
+    metadata = value.get("metadata")
+    token = metadata.get("continue") if isinstance(metadata, dict) else None
+    return token if isinstance(token, str) else ""

@@ -109,14 +109,20 @@ class Span(Document):
     """How one resource spans sites: as parts, each an ordinary resource of its site.
 
     A field of a reply is that of the prime's part, unless it is divided or `aggregate` says how it comes of all.
-    `updates`: what a change does while a part can't be reached.
+    `views` are what is below its path and says the same fields once more, as Kubernetes' `scale` does: they are divided
+    and united too. `updates`: what a change does while a part can't be reached.
     """
 
     divide: dict[FieldPath, Division] = {}
     aggregate: dict[FieldPath, Aggregate] = {}
     children: dict[TypeName, Children] = {}
+    views: tuple[str, ...] = ()
     updates: Literal["wait", "refuse"] = "wait"
     restate: Restate = Restate()
+
+    def divides(self, facet: str) -> bool:
+        """Whether what is below the path, or the resource itself (""), has the fields that are divided."""
+        return not facet or facet in self.views
 
 
 class Paging(Document):
@@ -141,6 +147,7 @@ class Resource(Document):
     collection: Path
     item: Path | None = None  # else the collection, and /{id}
     lists: tuple[Path, ...] = ()  # where else it is listed
+    inside: dict[TypeName, FieldPath] = {}  # where what is in those says inside of what it is, by the owner's type
     one: str | None = None  # what wraps one: {"server": {...}}
     many: str | None = None  # what wraps a list of them: {"servers": [...]}
     id: FieldPath = "id"

@@ -24,6 +24,7 @@ def _templates(types: dict[str, Resource]) -> Iterator[str]:
     for rules in types.values():
         if rules.span:
             yield from (rules.collection, *rules.lists, rules.item_path)
+            yield from (f"{rules.item_path}/{view}" for view in rules.span.views)
             for child in rules.span.children:
                 yield from (types[child].collection, *types[child].lists)
 

@@ -3,7 +3,7 @@
 A plan is data: a dry run is a plan that is printed.
 """
 
-from cheops.plan.shown import show, show_each
+from cheops.plan.shown import Sent, Writes, show, show_each
 from cheops.plan.steps import Each, FirstAble, Forward, Near, Plan, Step
 from cheops.plan.table import centres_of, check_carried_out, make_plan
 
@@ -13,7 +13,9 @@ __all__ = [
     "Forward",
     "Near",
     "Plan",
+    "Sent",
     "Step",
+    "Writes",
     "centres_of",
     "check_carried_out",
     "make_plan",

@@ -1,7 +1,8 @@
 """A plan in plain words and as JSON: what would be sent where, what can't be reached, and what a loss would mean."""
 
 from collections.abc import Sequence
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 from cheops.applications.credentials import SECRET
 from cheops.model import PeerState, Request, View
@@ -9,6 +10,9 @@ from cheops.plan.steps import Each, Forward, Plan
 
 _LOST = {
     "replicas": "A site that is lost executes it once it is back; Cheops-Outcome says 'pending' for it.",
+    "cross": "Nothing is sent if a site can't be reached. If one is lost before it has made its part, the others delete"
+    " theirs again, and the answer is 503.",
+    "whole": "A site that is lost changes its part once it is back; Cheops-Outcome says 'pending' for it.",
     "each": "What a site that is lost holds is missing in the list, and Cheops-Outcome says so.",
     "one": "If {sites} is lost before it has the request, the answer is 503 and nothing was executed. If it is lost "
     "later, the answer is 503 and says that it may have been executed.",
@@ -17,17 +21,38 @@ _LOST = {
 }
 
 
-def show_each(service: str, requests: Sequence[tuple[str, Request]], view: View) -> dict[str, Any]:
-    """A write of a replicated resource: what each site would be asked."""
-    states = {site: _state(site, view) for site, _ in requests}
+class Sent(NamedTuple):
+    """What one site would be asked, with this body; None: with the one that comes."""
+
+    site: str
+    request: Request
+    body: bytes | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Writes:
+    """A write that goes to several sites: of copies ("replication") or of the parts of one resource ("cross")."""
+
+    collaboration: str
+    sent: Sequence[Sent]
+    makes: bool = False
+
+
+def show_each(service: str, writes: Writes, view: View) -> dict[str, Any]:
+    """What each site would be asked."""
+    states = {site: _state(site, view) for site, _, _ in writes.sent}
+    lost = "replicas" if writes.collaboration == "replication" else "cross" if writes.makes else "whole"
     return {
         "service": service,
         "at": view.site,
-        "collaboration": "replication",
-        "steps": [{"site": site, "state": states[site], "request": _request(request)} for site, request in requests],
+        "collaboration": writes.collaboration,
+        "steps": [
+            {"site": site, "state": states[site], "request": _request(request, body)}
+            for site, request, body in writes.sent
+        ],
         "unreachable": [site for site, state in states.items() if state == PeerState.DOWN.value],
         "around": [],
-        "if_lost": _LOST["replicas"],
+        "if_lost": _LOST[lost],
     }
 
 
@@ -60,12 +85,14 @@ def _state(site: str, view: View) -> str:
     return view.peers[site].state.value if site in view.peers else PeerState.SUSPECT.value
 
 
-def _request(request: Request) -> dict[str, Any]:
+def _request(request: Request, body: bytes | None = None) -> dict[str, Any]:
+    """A request in JSON; a body that is known is shown as it is."""
+    known = None if body is None else body.decode("utf-8", "replace")
     return {
         "method": request.method,
         "target": request.target.decode("utf-8", "replace"),
         "headers": [[name.decode(), _shown(name, value)] for name, value in request.headers],
-        "body": "as it comes" if request.body else None,
+        "body": "as it comes" if known is None and request.body else known,
     }
 
 

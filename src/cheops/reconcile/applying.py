@@ -22,6 +22,7 @@ from cheops.errors import CantDivide, CredentialsFailed, SiteUnreachable, StoreF
 from cheops.model import Headers, Reply, Request
 from cheops.ports import Blobs, Credentials, Transport
 from cheops.reconcile.book import Book, parts_of
+from cheops.reconcile.children import span_of
 from cheops.reconcile.following import Follower
 from cheops.reconcile.judging import Answer, Verdict, judge
 from cheops.reconcile.ledger import Ledger
@@ -154,8 +155,8 @@ class Applier:
         body = recorded.body
         inline = body.inline if body else None
         recast = await self._service.localise(recorded, inline, self._shares(book, op))
-        if book.log.prime and recast.body is not None and not op.facet:
-            recast = replace(recast, body=self._part(book, recast.body))
+        if book.log.prime and recast.body is not None:
+            recast = replace(recast, body=self._part(book, op, recast.body))
         headers = tuple((name.encode("latin1"), value.encode("latin1")) for name, value in recast.headers)
         names = {name for name, _ in credentials}
         if b"host" not in names:
@@ -177,10 +178,12 @@ class Applier:
         shares = self._shares(book, op)
         return self._service.settings.carry(request, shares) if shares else request
 
-    def _part(self, book: Book, body: bytes) -> bytes:
+    def _part(self, book: Book, op: Operation, body: bytes) -> bytes:
         """What is this site's part of what the whole is to be. Raises CantDivide."""
         rules = self._service.rules(book)
-        return divided(body, rules, parts_of(book), self._here) if rules else body
+        if rules is None or not span_of(rules).divides(op.facet):
+            return body
+        return divided(body, rules, parts_of(book), self._here)
 
     def _shares(self, book: Book, op: Operation) -> dict[str, str]:
         """Where this site calls other services meanwhile: some sites may use another's, since they lack something; of

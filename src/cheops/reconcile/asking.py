@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
@@ -61,8 +61,8 @@ class Asker:
 
     async def ask(self, site: str, request: Request, target: str) -> Said:
         """What the service of a site says to a read, and no other that this might ask; `target` is in its ids."""
-        kept = (pair for pair in request.headers if not pair[0].startswith(b"cheops-"))
-        headers = (*kept, (PASSED, self._ledger.here.encode())) if site != self._ledger.here else tuple(kept)
+        kept = tuple(_plainly(request))
+        headers = (*kept, (PASSED, self._ledger.here.encode())) if site != self._ledger.here else kept
         own = Request(service=request.service, method=request.method, target=target.encode("latin1"), headers=headers)
         try:
             async with asyncio.timeout(ASK_SECONDS):
@@ -157,6 +157,17 @@ def as_read(request: Request) -> Request:
 def unconditional(request: Request) -> Request:
     """The same, without what would have a site answer with less than it has, because of what another one has said."""
     return replace(request, headers=tuple(pair for pair in request.headers if pair[0] not in _CONDITIONS))
+
+
+def _plainly(request: Request) -> Iterator[tuple[bytes, bytes]]:
+    """The headers of a question, of which the answer is to be plain JSON if the caller takes that too: a table of
+    Kubernetes', or its protobuf, of several parts can't be made one.
+    """
+    for name, value in request.headers:
+        if name == b"accept" and b"application/json" in (one.partition(b";q=")[0].strip() for one in value.split(b",")):
+            yield name, b"application/json"
+        elif not name.startswith(b"cheops-"):
+            yield name, value
 
 
 def _held(rid: Any, holders: Any, prime: Any = "", *_: Any) -> Held:

@@ -82,9 +82,7 @@ class Family:
         self, book: Book, sites: Sequence[str], request: Request, *, holding: bool
     ) -> tuple[list[str], list[str]]:
         """What belongs to the parts of these sites, in words, and the sites that can't say."""
-        kinds = [kind for kind in child_types(self._application(), book.summary.service) if _is_of(kind, book)]
-        kinds = [kind for kind in kinds if not kind.says.spans and (kind.says.holds or not holding)]
-        asked = [(kind, site) for kind in kinds for site in sites]
+        asked = [(kind, site) for kind in self.kinds(book, holding=holding) for site in sites]
         found = await asyncio.gather(*(self._at(book, kind, site, request) for kind, site in asked))
         every = list(zip(asked, found, strict=True))
         mute = dict.fromkeys(site for (_, site), items in every if items is None)
@@ -95,6 +93,11 @@ class Family:
             if not any(text_at(item, field) in values for field, values in kind.says.unless.items())
         ]
         return named, list(mute)
+
+    def kinds(self, book: Book, *, holding: bool) -> list[ChildType]:
+        """The types of what may belong to a single part; those that hold the whole if that matters."""
+        kinds = (kind for kind in child_types(self._application(), book.summary.service) if _is_of(kind, book))
+        return [kind for kind in kinds if not kind.says.spans and (kind.says.holds or not holding)]
 
     async def _at(self, book: Book, kind: ChildType, site: str, request: Request) -> Sequence[object] | None:
         local = book.local_id(site)

@@ -108,7 +108,8 @@ class Placer:
 
     async def _check_childless(self, book: Book, site: str, ask: AskedAt) -> None:
         """Nobody leaves whose part something belongs to; of a site that was removed nothing is left to ask."""
-        if site != self._ledger.here and site not in self._peers.peers():
+        gone = site != self._ledger.here and site not in self._peers.peers()
+        if gone or not self._family.kinds(book, holding=False):
             return
         command = Command(what="children", resource=book.rid)
         named: Sequence[str] = await (self.children(command) if site == self._ledger.here else ask(site, command))
@@ -215,7 +216,8 @@ def _placed(book: Book, sites: tuple[str, ...], prime: str, leave: str, draft: D
 def _said_last(book: Book, path: str, rules: Resource | None) -> Any:
     """What the whole was last said to have at a path."""
     for op in reversed(book.log.effective):
-        body = op.request.body.inline if op.request and op.request.body and not op.facet else None
+        says = op.request and op.request.body and span_of(rules).divides(op.facet)
+        body = op.request.body.inline if op.request and op.request.body and says else None
         if body and (values := fields_at(body_of_one(body, rules), path)):
             return values[0]
     return None

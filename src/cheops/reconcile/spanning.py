@@ -18,6 +18,7 @@ from cheops.applications.replies import has_key, key_in, made
 from cheops.errors import AlreadyThere, BadRequest, HolderUnreachable
 from cheops.execute import OUTCOME
 from cheops.model import Headers, PeerState, Reply, Request
+from cheops.plan import Sent
 from cheops.plan.cross import Spanned
 from cheops.ports import Peers
 from cheops.reconcile.answering import (
@@ -114,24 +115,30 @@ class Spanner:
 
     async def preview(
         self, request: Request, concern: Concern, where: Spanned, shares: Mapping[str, str]
-    ) -> list[tuple[str, Request, bytes | None]]:
-        """What each site would be asked, and with which body. Nothing is kept but for a moment."""
+    ) -> list[Sent]:
+        """What each site would be asked to make. Nothing is kept but for a moment. Raises BadRequest, CantDivide."""
         async with self._writer.kept(request) as body:
-            await self._draft(request, concern, body, where, shares)
-            asked = await self._writer.preview(replace(request, body=None), concern, where.sites, shares)
-            inline = body.inline if body else None
-            parts = [self._part(inline, concern.rules, parts_at_birth(where), site) for site, _ in asked]
-            return [(site, one, part) for (site, one), part in zip(asked, parts, strict=True)]
+            _refuse_long(body)
+            asked = await self._writer.preview(request, concern, where.sites, shares, body)
+            return self._parts(asked, concern, parts_at_birth(where))
+
+    async def preview_change(
+        self, request: Request, concern: Concern, book: Book, shares: Mapping[str, str]
+    ) -> list[Sent]:
+        """What each site would be asked to do with its part. Raises CantDivide."""
+        async with self._writer.kept(request) as body:
+            asked = await self._writer.preview(request, concern, book.holders, shares, body)
+            return self._parts(asked, concern, parts_of(book))
+
+    def _parts(self, asked: Sequence[Sent], concern: Concern, parts: Parts) -> list[Sent]:
+        rules = concern.rules if span_of(concern.rules).divides(concern.facet) else None
+        return [sent._replace(body=self._part(sent.body, rules, parts, sent.site)) for sent in asked]
 
     async def _draft(
         self, request: Request, concern: Concern, body: Body | None, where: Spanned, shares: Mapping[str, str]
     ) -> Written:
         """The request as it goes into the log, once it is sure that it can be divided, and that all sites are up."""
-        if body and body.inline is None:
-            raise BadRequest(
-                f"the body has {body.size:,} bytes, too many to be divided",
-                hint="Send what spans sites in a small one.",
-            )
+        _refuse_long(body)
         for site in where.sites:
             self._part(body.inline if body else None, concern.rules, parts_at_birth(where), site)
         await self._check_up(where.sites)
@@ -315,7 +322,7 @@ class Spanner:
                 book, book.holders, request, holding=True, what="while it can't, the whole isn't deleted"
             )
         async with self._writer.kept(request) as body:
-            if body and body.inline is not None:
+            if body and body.inline is not None and span_of(rules).divides(concern.facet):
                 for site in book.holders:
                     self._part(body.inline, rules, parts_of(book), site)
             answered = await self._writer.write_kept(request, concern, body, book.holders, shares)
@@ -327,6 +334,14 @@ class Spanner:
     def _rules(self, summary: Summary) -> Resource | None:
         service = self._application().services.get(summary.service)
         return service.resources.get(summary.type) if service else None
+
+
+def _refuse_long(body: Body | None) -> None:
+    if body and body.inline is None:
+        raise BadRequest(
+            f"the body has {body.size:,} bytes, too many to be divided",
+            hint="Send what spans sites in a small one.",
+        )
 
 
 def _sharing(request: Request) -> Request:

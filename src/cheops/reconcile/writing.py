@@ -17,6 +17,7 @@ from cheops.applications.credentials import secret_headers
 from cheops.applications.translate import at_site, rids_in
 from cheops.errors import Busy, CantAdopt, HolderUnreachable, ReliedOn, StoreFailed
 from cheops.model import PeerState, Reply, Request
+from cheops.plan import Sent
 from cheops.ports import Blobs, Peers, Transport
 from cheops.reconcile.adopting import Adopter
 from cheops.reconcile.answering import (
@@ -203,21 +204,28 @@ class Writer:
             )
 
     async def preview(
-        self, request: Request, concern: Concern, placement: Sequence[str], shares: Mapping[str, str]
-    ) -> list[tuple[str, Request]]:
+        self,
+        request: Request,
+        concern: Concern,
+        placement: Sequence[str],
+        shares: Mapping[str, str],
+        body: Body | None = None,
+    ) -> list[Sent]:
         """What each site would be asked; an id that a site doesn't have yet is left as it is. Nothing is kept."""
-        written = await self.drafter.written(request, concern, None, tuple(placement), shares)
+        written = await self.drafter.written(request, concern, body, tuple(placement), shares)
+        inline = written.recorded.body.inline if written.recorded.body else None
         book = await self._ledger.book(written.rid)
         sites = book.holders if book and book.holders and not book.log.gone else written.placement
         asked = []
         for site in sites:
             recorded = written.recorded
-            rids = rids_in(recorded.target, recorded.headers, None)
+            rids = rids_in(recorded.target, recorded.headers, inline)
             ids = {rid: rid for rid in rids} | await self._ledger.local_ids(rids, site)
-            cast = at_site(recorded.target, recorded.headers, None, ids, site)
+            cast = at_site(recorded.target, recorded.headers, inline, ids, site)
             secret = secret_headers(request.headers, request.service, self._application())
             headers = tuple((name.encode("latin1"), value.encode("latin1")) for name, value in cast.headers)
-            asked.append((site, replace(request, target=cast.target.encode("latin1"), headers=(*headers, *secret))))
+            own = replace(request, target=cast.target.encode("latin1"), headers=(*headers, *secret))
+            asked.append(Sent(site, own, cast.body))
         return asked
 
     async def _check(self, written: Written, request: Request) -> None:

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from cheops.applications.lists import listed, next_page, with_items
+from cheops.applications.lists import listed, next_page, with_items, with_next
 from cheops.applications.replies import (
     Made,
     Progress,
@@ -271,3 +271,11 @@ def test_a_list_put_together_has_no_links_of_one_site() -> None:
 )
 def test_the_next_page(headers: tuple[tuple[bytes, bytes], ...], body: bytes, wanted: str) -> None:
     assert next_page("/notes?limit=2&continue=old", headers, body) == wanted
+
+
+def test_kubernetes_goes_on_by_a_token_of_ours() -> None:
+    said = b'{"metadata": {"continue": "of one site"}, "items": [{}]}'
+    cut = with_items(said, None, [{}])
+    url = "http://front/things?limit=2&cheops-page=abc"
+    assert json.loads(with_next(cut, None, said, url))["metadata"] == {"continue": "cheops-page.abc"}
+    assert json.loads(with_next(cut, None, cut, url))["metadata"] == {}

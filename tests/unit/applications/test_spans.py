@@ -123,3 +123,11 @@ def test_the_agent_reads_such_a_path_as_it_does(target: str) -> None:
         described = application(f"services: {{network: {{resources: {{{bucket}, {thing}}}}}}}")
         found = fit(collection, target)
         assert known(described, target) == (found is not None and found.taken == target.count("/"))
+
+
+def test_what_says_the_same_once_more_is_read_as_the_whole_is() -> None:
+    described = application("""
+        services: {network: {resources: {farm: {collection: /farms, span: {views: [scale]}}}}}
+    """)
+    assert known(described, "/farms/1/scale")
+    assert not known(described, "/farms/1/status")

@@ -188,3 +188,16 @@ def test_who_may_not_call_a_service_may_not_call_its_agent_for_it_either() -> No
 def test_no_number_of_misses_is_too_many_at_once() -> None:
     (cluster,) = [cluster for cluster in clusters(of("catalog")) if cluster["name"] == missed("catalog")]
     assert all(limits["max_retries"] >= 1_000_000 for limits in cluster["circuit_breakers"]["thresholds"])
+
+
+def test_a_read_that_an_agent_sends_for_the_service_alone_never_leads_to_the_agent() -> None:
+    (host,) = mesh_routes(of("catalog"))["virtual_hosts"]
+    reads = [route for route in host["routes"] if route["name"] == "here" and names_catalog(route)]
+    marked, others = reads
+    assert marked["match"]["headers"][-1] == {"name": "cheops-passed", "present_match": True}
+    assert (marked["route"]["cluster"], others["route"]["cluster"]) == (local("catalog"), missed("catalog"))
+    assert all("cheops-passed" in route["request_headers_to_remove"] for route in reads)
+
+
+def names_catalog(route: dict[str, Any]) -> bool:
+    return "catalog" in json.dumps(route["match"])
