@@ -5,6 +5,7 @@ from typing import Any
 
 from cheops.lab.lab import Lab
 from end_to_end.asking import Reply, ask, wait_for
+from end_to_end.raw import admin
 
 DEPLOYMENTS = "/apis/apps/v1/namespaces/default/deployments"
 MERGE = "application/merge-patch+json"
@@ -38,6 +39,15 @@ def whole(lab: Lab, site: str, name: str) -> Any:
     reply = call(lab, site, "GET", f"{DEPLOYMENTS}/{name}")
     assert reply.status == 200, reply.body
     return reply.json
+
+
+def all_up(lab: Lab) -> None:
+    """What spans sites is made when all are known to be up."""
+
+    def up() -> bool:
+        return all(peer["state"] == "up" for site in lab.sites for peer in admin(lab, site.name, "/sites")["peers"])
+
+    wait_for(up, "all are up", 60)
 
 
 def part(lab: Lab, site: str, name: str) -> Any:

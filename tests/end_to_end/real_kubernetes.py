@@ -16,6 +16,7 @@ from end_to_end.asking import ask, wait_for
 from end_to_end.clusters import (
     DEPLOYMENTS,
     MERGE,
+    all_up,
     bodies,
     call,
     deployment,
@@ -36,7 +37,7 @@ PODS = "/api/v1/namespaces/default/pods"
 
 
 @pytest.fixture(scope="module")
-def lab() -> Iterator[Lab]:
+def whole_lab() -> Iterator[Lab]:
     """In the checkout, so that what was built is found again in .lab-cache."""
     app = Path(__file__).parent / "apps" / "kube-apiserver"
     with Lab.up(ROOT / ".lab-kubernetes", app=str(app), sites=2, net=unused_net()) as lab:
@@ -44,6 +45,14 @@ def lab() -> Iterator[Lab]:
             named = f"{site.backend('kubernetes')}/api/v1/namespaces/default"
             wait_for(lambda named=named: ask(named).status == 200, "the namespace is there", 60)
         yield lab
+
+
+@pytest.fixture
+def lab(whole_lab: Lab) -> Lab:
+    """The lab, once all of it is up."""
+    whole_lab.heal()
+    all_up(whole_lab)
+    return whole_lab
 
 
 def start_pods(lab: Lab, name: str, *numbers: int) -> None:

@@ -13,6 +13,7 @@ from end_to_end.asking import ask, wait_for
 from end_to_end.clusters import (
     ALL,
     DEPLOYMENTS,
+    all_up,
     bodies,
     call,
     deployment,
@@ -43,13 +44,6 @@ def lab(whole_lab: Lab) -> Iterator[Lab]:
     yield whole_lab
     whole_lab.heal()
     all_up(whole_lab)
-
-
-def all_up(lab: Lab) -> None:
-    def up() -> bool:
-        return all(peer["state"] == "up" for site in SITES for peer in admin(lab, site, "/sites")["peers"])
-
-    wait_for(up, "all are up", 60)
 
 
 def down(lab: Lab, site: str, *others: str) -> None:
