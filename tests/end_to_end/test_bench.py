@@ -20,6 +20,13 @@ ROWS = (
 )
 
 
+def test_lists_of_what_spans_sites_are_measured() -> None:
+    command = [sys.executable, "-m", "bench.cross", "--quick"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
+    assert done.stdout.count("≤ 1.5 × +") == 4
+
+
 def test_a_short_run_has_every_row(tmp_path: Path) -> None:
     page = tmp_path / "performance.md"
     command = [sys.executable, "-m", "bench", "--quick", "--output", str(page)]

@@ -9,6 +9,8 @@ from collections.abc import Sequence
 from typing import Any
 from urllib.parse import parse_qsl, urlencode
 
+from pydantic_core import PydanticSerializationError, from_json, to_json
+
 from cheops.applications.paths import as_text
 from cheops.applications.resources import Resource
 from cheops.applications.translate import location_here
@@ -24,10 +26,27 @@ MOST_BYTES = 64 << 20
 
 def parsed_list(body: bytes) -> Any:
     """The value of a list's body, which may be long; None if it is no JSON. What takes bodies takes it instead."""
+    if len(body) > MOST_BYTES:
+        return None
     try:
-        return json.loads(body) if len(body) <= MOST_BYTES else None
+        return from_json(body, cache_strings="keys")
+    except ValueError:  # of what it won't read, json reads some: lone surrogates, very long numbers
+        return _slowly_parsed(body)
+
+
+def _slowly_parsed(body: bytes) -> Any:
+    try:
+        return json.loads(body)
     except (ValueError, RecursionError):
         return None
+
+
+def _written(value: Any) -> bytes:
+    """JSON, by what writes it five times as fast as json does, which can write all that was read."""
+    try:
+        return to_json(value)
+    except PydanticSerializationError:
+        return json.dumps(value).encode()
 
 
 def _parsed(body: Any) -> Any:
@@ -47,14 +66,14 @@ def with_items(body: Any, rules: Resource | None, items: Sequence[Any]) -> bytes
     """The body of a list with other items; its links to go on are gone, as they are one site's own."""
     value = _parsed(body)
     if isinstance(value, list):
-        return json.dumps(list(items)).encode()
+        return _written(list(items))
     where = _where(value, rules)
     if where is None:
-        return body if isinstance(body, bytes) else json.dumps(body).encode()
+        return body if isinstance(body, bytes) else _written(body)
     kept = {name: inner for name, inner in value.items() if name not in ("next", f"{where}_links", "links")}
     if isinstance(kept.get("metadata"), dict):
         kept["metadata"] = {name: inner for name, inner in kept["metadata"].items() if name not in _OF_ONE_SITE}
-    return json.dumps({**kept, where: list(items)}).encode()
+    return _written({**kept, where: list(items)})
 
 
 def with_next(body: bytes, rules: Resource | None, said: Any, url: str) -> bytes:
@@ -71,7 +90,7 @@ def with_next(body: bytes, rules: Resource | None, said: Any, url: str) -> bytes
         value["links"] = {"next": url}
     elif _token(told):  # a client says it as `continue`, with the other parameters that it said before
         value["metadata"] = {**value.get("metadata", {}), "continue": url[url.rfind("&") + 1 :].replace("=", ".", 1)}
-    return json.dumps(value).encode()
+    return _written(value)
 
 
 def next_page(target: bytes | str, headers: Headers, body: Any, rules: Resource | None = None) -> str:
