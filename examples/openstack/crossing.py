@@ -40,6 +40,9 @@ def cross(tour: Tour) -> None:
         done = tour.openstack(PORTS, "cross-ports" if at is at_site2 else "", at=at)
         ours = [within(addresses(done.output)[nth : nth + 1], part) for nth, part in enumerate(parts)]
         tour.check("both ports are listed, each with an address of its site", all(ours), done.output)
+        done = tour.openstack("network show blue -c name -c subnets", at=at)
+        shown = [part["id"] for part in parts if part["id"] in done.output]
+        tour.check("the network is shown with the subnet, under its id there", len(shown) == 1, done.output)
         done = tour.openstack(f"subnet show inner {POOLS}", at=at)
         tour.check("the subnet is shown whole", "10.0.0.2-10.0.0.127" in done.output, done.output)
 
@@ -161,7 +164,8 @@ def cross_withdrawn(tour: Tour) -> None:
     done = tour.cheops(leave, "cross-withdrawn")
     tour.check("then it does", done.status == 0, done.output)
     for name in ("blue", "inner"):
-        tour.console.run(f"cheops wait {name} --converged --site Site1", CHEOPS_LAB=str(tour.bed.lab.folder))
+        done = tour.cheops(f"wait {name} --converged --site Site1")
+        tour.check(f"'{name}' has left", done.status == 0, done.output)
     gone = [
         what for what, name in (("subnets", "inner"), ("networks", "blue")) if _there(tour.bed, what, name, "Site3")
     ]
