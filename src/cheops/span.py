@@ -21,7 +21,7 @@ from cheops.applications.aggregate import whole_of
 from cheops.applications.concern import READS, Concern
 from cheops.applications.fields import body_of_one, fields_at
 from cheops.errors import HolderUnreachable, NotReplicated, NotYet, SiteUnreachable, Subset
-from cheops.execute import Executor, Sending
+from cheops.execute import OUTCOME, Executor, Sending
 from cheops.model import PeerState, Reply, Request
 from cheops.plan import Writes
 from cheops.plan.cross import Spanned
@@ -275,12 +275,12 @@ class Spans:
         request, concern = asked.request, asked.concern
         if not concern.id:
             return None
-        where = await self._where(request, sites)
+        where, mute = await self._where(request, sites)
         if request.method in READS and where == self._here:
             return None
         if where == self._here or where is None:
             content, request = await _looked_into(request)
-            return await self._to_service(request, content)
+            return _unsure(await self._to_service(request, content), mute)
         if request.method not in READS:
             return await self._in_own_ids(await self._pass_on(request, [where], executor), where, request.service)
         target = await self._asker.in_rids(request.target.decode("latin1"), request.service)
@@ -303,21 +303,23 @@ class Spans:
         headers = tuple(pair for pair in reply.headers if pair[0] != b"content-length")
         return replace(reply, headers=(*headers, (b"content-length", str(len(own)).encode())), body=_once(own))
 
-    async def _where(self, request: Request, sites: Sequence[str]) -> str | None:
-        """The site that has what stands at a target; None if none does."""
+    async def _where(self, request: Request, sites: Sequence[str]) -> tuple[str | None, list[Said]]:
+        """The site that has what stands at a target; None if none does, and which of them couldn't be asked."""
         target = await self._asker.in_rids(request.target.decode("latin1").partition("?")[0], request.service)
         read = as_read(request)
         if (await self._said(self._here, read, target)).well or _looked(request, sites):
-            return self._here
+            return self._here, []
+        mute: list[Said] = []
         others = [asyncio.create_task(self._said(site, read, target)) for site in sites if site != self._here]
         try:
             for said in asyncio.as_completed(others):
                 if (found := await said).well:
-                    return found.site
+                    return found.site, []
+                mute += [found] if found.reply is None else []
         finally:
             for task in others:
                 task.cancel()
-        return None
+        return None, mute
 
     # Others
 
@@ -364,6 +366,12 @@ def _of_all_at_once(whole: Summary) -> NotYet:
         f"a change of all of a list at once isn't divided among {' % '.join(whole.placement)}, so nothing was done",
         hint=f"Name one site, whose part of the list it is for: {{{whole.service}: {whole.placement[0]}}}.",
     )
+
+
+def _unsure(reply: Reply, mute: Sequence[Said]) -> Reply:
+    """What is said of something that may yet be at a site which couldn't be asked."""
+    told = ", ".join(f"{said.site}={said.word}" for said in mute)
+    return replace(reply, headers=(*reply.headers, (OUTCOME, told.encode()))) if mute else reply
 
 
 def _looked(request: Request, sites: Sequence[str]) -> bool:

@@ -384,6 +384,8 @@ def test_while_cut_off_both_sides_go_on_and_lists_say_what_is_missing(lab: Lab, 
     other = call(lab, "Site2", "GET", records)
     assert placed(other).keys() == there.keys() - here.keys()
     assert "Site1=unreachable" in other.headers["cheops-outcome"]
+    unsure = call(lab, "Site1", "GET", f"{records}/{next(id_ for id_, site in there.items() if site == 'Site2')}")
+    assert (unsure.status, unsure.headers["cheops-outcome"]) == (404, "Site2=unreachable")
     for answer in pages(lab, "Site1", f"{records}?_limit=1"):
         assert "Site2=unreachable" in answer.headers["cheops-outcome"]
     lab.heal()
