@@ -151,10 +151,13 @@ class Replication:
         return None
 
     def _may_span(self, meant: Meant) -> bool:
-        """A scope of this site alone means its part of a whole, but what is made inside of one is here anyway."""
+        """A scope of this site alone means its part of a whole, and of a list; what is made inside of a whole is here
+        anyway.
+        """
         here = isinstance(meant.location, SiteName) and meant.location.name == self._ledger.here
         summary = meant.concern.summary
-        return meant.location is None or (here and meant.writes and not (summary and summary.prime))
+        inside = meant.writes and not meant.concern.whole and not (summary and summary.prime)
+        return meant.location is None or (here and inside)
 
     # Writes
 
