@@ -14,7 +14,7 @@ from cheops.execute import OUTCOME
 from cheops.model import Headers, Reply, Request
 from cheops.reconcile.book import Book
 from cheops.reconcile.outcomes import UNHEARD, Applied
-from cheops.record.operation import Operation, Outcome, State
+from cheops.record.operation import WITHDRAWN, Operation, Outcome, State
 
 RESOURCE = b"cheops-resource"
 EXECUTED = b"cheops-executed"  # what it says of one holder isn't said of all
@@ -117,6 +117,8 @@ def _word(outcome: Outcome) -> str:
             return str(outcome.status)
         case State.PENDING | State.BEGUN:
             return "pending"
+        case State.DROPPED if outcome.code == WITHDRAWN:
+            return str(outcome.status) if outcome.status else WITHDRAWN
         case _:
             return str(outcome.state.value)
 

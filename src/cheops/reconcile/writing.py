@@ -334,7 +334,13 @@ class Writer:
                 hint="Send it again once one of them is up: `cheops sites`.",
                 sites=list(outcomes),
             )
-        return with_outcomes(reply, op.rid, outcomes)
+        return with_outcomes(reply, op.rid, {site: _withdrawn(outcome) for site, outcome in outcomes.items()})
+
+
+def _withdrawn(outcome: Outcome) -> Outcome:
+    """What waited for it waits no longer."""
+    waited = outcome.state in (State.PENDING, State.BEGUN)
+    return replace(outcome, state=State.DROPPED, code=WITHDRAWN) if waited else outcome
 
 
 def _placed(rid: str, sites: tuple[str, ...], book: Book | None, draft: Draft) -> Operation:
