@@ -21,13 +21,13 @@ from cheops.applications.fields import body_of_one, text_at
 from cheops.applications.lists import listed, next_page, parsed_list, with_items, with_next
 from cheops.applications.merging import chosen_of, limit_of, merged, order_of, with_chosen
 from cheops.applications.paths import filled, places_of
-from cheops.errors import BadRequest, SiteUnreachable
+from cheops.errors import SiteUnreachable
 from cheops.execute import OUTCOME
 from cheops.model import Reply, Request
 from cheops.reconcile.asking import Asker, Held, Said, unconditional
 from cheops.reconcile.children import child_types
 from cheops.reconcile.ledger import Ledger
-from cheops.unite import PAGE, PAGES
+from cheops.unite import PAGE, not_ours, own_page
 
 SITE = "cheops_site"
 _COUNTS = frozenset({b"total-records", b"total-objects", b"x-total-count"})
@@ -257,21 +257,16 @@ def _going_on(page: _Page, items: Sequence[tuple[int, Any]], taken: int, rules: 
 
 def _asked(target: str) -> tuple[str, dict[str, _From] | None]:
     """The target without our own parameter, and where each site's page begins, if that stands in it."""
-    path, _, query = target.partition("?")
-    pairs = [pair for pair in query.split("&") if pair]
-    ours = [pair.removeprefix(mark) for pair in pairs for mark in PAGES if pair.startswith(mark)]
-    rest = "&".join(pair for pair in pairs if not pair.startswith(PAGES))
-    plain = path + (f"?{rest}" if rest else "")
-    if not ours:
+    plain, pages = own_page(target)
+    if pages is None:
         return plain, None
     try:
-        pages = json.loads(base64.urlsafe_b64decode(ours[0] + "=" * (-len(ours[0]) % 4)))
-        found = {str(s): _From(str(at), int(told), tuple(map(str, last))) for s, (at, told, last) in pages.items()}
-    except (ValueError, AttributeError, TypeError) as error:
-        raise BadRequest(f"{PAGE} in the URL isn't one of ours", hint="Follow the links as they are.") from error
-    depth = path.count("/")
+        found = {s: _From(str(at), int(told), tuple(map(str, last))) for s, (at, told, last) in pages.items()}
+    except (ValueError, TypeError) as error:
+        raise not_ours("isn't one of ours") from error
+    depth = plain.partition("?")[0].count("/")
     if any((at.target and at.target.partition("?")[0].count("/") != depth) or at.told < 0 for at in found.values()):
-        raise BadRequest(f"{PAGE} in the URL leads elsewhere", hint="Follow the links as they are.")
+        raise not_ours("leads elsewhere")
     return plain, found
 
 

@@ -9,6 +9,7 @@ import base64
 import json
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 from urllib.parse import quote
 
 from cheops.applications import Resource
@@ -132,8 +133,8 @@ class Union:
         return replace(first.reply, headers=tuple(headers), body=_once(body))
 
 
-def _asked(target: str) -> tuple[str, dict[str, str] | None]:
-    """The target without our own parameter, and what each site is to be asked, if that stands in it."""
+def own_page(target: str) -> tuple[str, dict[str, Any] | None]:
+    """The target without our own parameter, and what stands in that by site, if it is there. Raises BadRequest."""
     path, _, query = target.partition("?")
     pairs = [pair for pair in query.split("&") if pair]
     ours = [pair.removeprefix(mark) for pair in pairs for mark in PAGES if pair.startswith(mark)]
@@ -143,12 +144,23 @@ def _asked(target: str) -> tuple[str, dict[str, str] | None]:
         return plain, None
     try:
         pages = json.loads(base64.urlsafe_b64decode(ours[0] + "=" * (-len(ours[0]) % 4)))
-        found = {str(site): str(page) for site, page in pages.items()}
-    except (ValueError, AttributeError) as error:
-        raise BadRequest(f"{PAGE} in the URL isn't one of ours", hint="Follow the links as they are.") from error
-    for page in found.values():
-        if page.partition("?")[0] != path:
-            raise BadRequest(f"{PAGE} in the URL leads elsewhere", hint="Follow the links as they are.")
+    except ValueError as error:
+        raise not_ours("isn't one of ours") from error
+    if not isinstance(pages, dict):
+        raise not_ours("isn't one of ours")
+    return plain, pages
+
+
+def not_ours(what: str) -> BadRequest:
+    return BadRequest(f"{PAGE} in the URL {what}", hint="Follow the links as they are.")
+
+
+def _asked(target: str) -> tuple[str, dict[str, str] | None]:
+    """The target without our own parameter, and what each site is to be asked, if that stands in it."""
+    plain, pages = own_page(target)
+    found = None if pages is None else {site: str(page) for site, page in pages.items()}
+    if any(page.partition("?")[0] != plain.partition("?")[0] for page in (found or {}).values()):
+        raise not_ours("leads elsewhere")
     return plain, found
 
 

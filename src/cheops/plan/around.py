@@ -6,7 +6,7 @@ The times are those that the centre itself has measured; whoever is asked adds h
 from cheops.errors import CantSay, NobodyNear
 from cheops.model import Distances, PeerState, Resolved, RoundTrip, View
 from cheops.plan.steps import FirstAble, Forward, Near, Plan
-from cheops.scope import Around, canonical, duration_text
+from cheops.scope import Around, Location, SiteName, canonical, duration_text
 
 _LISTED = 5  # in the message that none is near
 
@@ -22,6 +22,17 @@ def near(place: Around, view: View) -> tuple[Near, ...]:
         for site, trip in found
         if trip.us <= place.within_us and not _is_down(site, view)
     )
+
+
+def sites_at(place: Location, view: View) -> tuple[str, ...] | None:
+    """The site that is named, or those that are near; None for what isn't one place. Raises CantSay."""
+    match place:
+        case SiteName(name=name):
+            return (name,)
+        case Around():
+            return tuple(each.site for each in near(place, view))
+        case _:
+            return None
 
 
 def go_around(service: str, place: Around, resolved: Resolved, view: View) -> Plan:

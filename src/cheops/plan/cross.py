@@ -4,9 +4,9 @@ from dataclasses import dataclass
 
 from cheops.errors import BadScope, NotYet
 from cheops.model import Resolved, View
-from cheops.plan.around import near
+from cheops.plan.around import sites_at
 from cheops.plan.steps import Each, Forward, Plan
-from cheops.scope import Around, Cross, Location, SiteName, Spread, canonical, parts_of
+from cheops.scope import Around, Cross, Location, Spread, canonical, parts_of
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -48,13 +48,10 @@ def spanned_by(location: Location | None, prime: str, view: View) -> Spanned | N
 
 
 def _sites(place: Location, view: View) -> tuple[str, ...]:
-    match place:
-        case SiteName(name=name):
-            return (name,)
-        case Around():
-            return tuple(each.site for each in near(place, view))
-        case _:
-            raise NotYet(
-                f"'{canonical(place)}' as one of several parts isn't carried out",
-                hint="Name the sites: {network: Site1 % Site2}.",
-            )
+    sites = sites_at(place, view)
+    if sites is None:
+        raise NotYet(
+            f"'{canonical(place)}' as one of several parts isn't carried out",
+            hint="Name the sites: {network: Site1 % Site2}.",
+        )
+    return sites

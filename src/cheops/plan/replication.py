@@ -2,9 +2,9 @@
 
 from cheops.errors import NotYet
 from cheops.model import Resolved, View
-from cheops.plan.around import near
+from cheops.plan.around import sites_at
 from cheops.plan.steps import Each, Forward, Plan
-from cheops.scope import Around, Location, Replicas, SiteName, Spread, canonical, parts_of
+from cheops.scope import Around, Location, Replicas, Spread, canonical, parts_of
 
 
 def read_each(service: str, location: Location, resolved: Resolved, view: View) -> Plan:
@@ -30,13 +30,10 @@ def replicas_of(location: Location, view: View) -> tuple[str, ...] | None:
 
 
 def _sites(place: Location, view: View) -> tuple[str, ...]:
-    match place:
-        case SiteName(name=name):
-            return (name,)
-        case Around():
-            return tuple(each.site for each in near(place, view))
-        case _:
-            raise NotYet(
-                f"'{canonical(place)}' as one of several replicas isn't carried out yet",
-                hint="Name the sites: {image: Site1 & Site2}.",
-            )
+    sites = sites_at(place, view)
+    if sites is None:
+        raise NotYet(
+            f"'{canonical(place)}' as one of several replicas isn't carried out yet",
+            hint="Name the sites: {image: Site1 & Site2}.",
+        )
+    return sites
