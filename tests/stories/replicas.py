@@ -43,6 +43,7 @@ from cheops.model import Reply, Request
 from cheops.reconcile.book import Book
 from cheops.reconcile.drift import Verified, name_of_field
 from cheops.reconcile.operating import Operator
+from cheops.reconcile.showing import name_of
 from cheops.record.operation import Outcome, State
 from replicated import NOTES, Answer, World
 from stories.story import Paragraph, StoryError, paragraphs
@@ -223,6 +224,18 @@ class Telling:
         parts = self.world[site].parts
         assert parts, "it runs"
         await self._commanded(parts.operator.place(rid, wanted, leave))
+
+    async def _why(self, site: str, rid: str) -> None:
+        """How far a site is with the last operation."""
+        book = await self._book(site, rid)
+        outcome = book.outcome(book.log.order[-1].dot, site)
+        self._told.append(f"{_outcome(outcome)}: {outcome.why}" if outcome and outcome.why else "nothing is waited for")
+
+    async def _retry(self, site: str, rid: str) -> None:
+        """The last operation, wherever it failed."""
+        book = await self._book(site, rid)
+        told = await self._operator(site).settle("retry", rid, name_of(book.log.order[-1].dot))
+        self._told += [f"{each.site}: {each.what}" for each in told]
 
     async def _cut(self, one: str, other: str) -> None:
         self.world.cut(one, other)

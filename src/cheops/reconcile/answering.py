@@ -13,7 +13,7 @@ from cheops.errors import BadRequest
 from cheops.execute import OUTCOME
 from cheops.model import Headers, Reply, Request
 from cheops.reconcile.book import Book
-from cheops.reconcile.outcomes import UNHEARD, Applied
+from cheops.reconcile.outcomes import UNHEARD, WAITS_FOR_TURN, Applied
 from cheops.record.operation import WITHDRAWN, Operation, Outcome, State
 
 RESOURCE = b"cheops-resource"
@@ -55,7 +55,12 @@ def wish_of(request: Request) -> Wish:
 def has_answered(outcome: Outcome | None) -> bool:
     if outcome is None or outcome.version == 0:
         return False
-    return outcome.state is not State.PENDING or outcome.code not in _STILL_AT_IT
+    return outcome.state is not State.PENDING or outcome.code not in (*_STILL_AT_IT, WAITS_FOR_TURN)
+
+
+def is_paused(book: Book, op: Operation) -> bool:
+    """Whether the sites that wait for their turn wait for an operator, since one before them has refused it."""
+    return op.in_turn and any(outcome.state is State.REFUSED for outcome in outcomes_of(book, op).values())
 
 
 def may_still(outcome: Outcome) -> bool:

@@ -26,11 +26,11 @@ from cheops.reconcile.children import span_of
 from cheops.reconcile.following import Follower
 from cheops.reconcile.judging import Answer, Verdict, judge
 from cheops.reconcile.ledger import Ledger
-from cheops.reconcile.outcomes import AGAIN, UNHEARD, Applied, Notes
+from cheops.reconcile.outcomes import AGAIN, UNHEARD, WAITS_FOR_TURN, Applied, Notes
 from cheops.reconcile.probing import Prober
 from cheops.reconcile.service import Service, Settings, Waits, kept, once
 from cheops.reconcile.steps import Step
-from cheops.record.operation import Body, Kind, Operation, Outcome, Recorded, State
+from cheops.record.operation import FINAL, Body, Kind, Operation, Outcome, Recorded, State
 
 EXCERPT = 64 << 10  # bytes of a reply that are kept with its outcome
 _EXECUTED = b"cheops-executed"
@@ -70,6 +70,8 @@ class Applier:
             return Applied(outcome=self._notes.ended(book, before, State.DONE))
         if op.request is None and not step.leaves:  # it was pruned before this site was told: what follows says it anew
             return Applied(outcome=self._notes.ended(book, before, State.DONE, code="overridden", why=""))
+        if op.in_turn and not step.again and (why := self._turn(book, op)):
+            return Applied(outcome=self._notes.later(before, WAITS_FOR_TURN, why))
         recorded = self._recorded(book, step)
         if before.version and op.site != self._here and not self._vouched(book, op):
             callers = None  # its author has heard that it wasn't executed, and may have given it up meanwhile
@@ -98,6 +100,16 @@ class Applier:
             own = await self._ledger.book(child.rid) if child.prime else None
             if own and not own.log.gone and self._here in own.concerned():
                 raise Waits("waits-for-children", f"{child.type} {child.rid} belongs to it, and is still here")
+
+    def _turn(self, book: Book, op: Operation) -> str:
+        """What has to happen before it is this site's turn; "" if it is."""
+        for site in book.holders[: book.holders.index(self._here)] if self._here in book.holders else ():
+            outcome = book.outcome(op.dot, site)
+            if outcome and outcome.state is State.REFUSED:
+                return f"{site} has refused it ({outcome.status}): retry or drop it there, then it goes on"
+            if outcome is None or outcome.state not in FINAL:
+                return f"{site} is to do it first"
+        return ""
 
     def _recorded(self, book: Book, step: Step) -> Recorded:
         """The request of a step; what stands in the description makes another one of a creation that comes second."""

@@ -16,6 +16,8 @@ from cheops.reconcile.book import Book
 from cheops.reconcile.ledger import Draft, Ledger
 from cheops.record.operation import Birth, Body, Kind, Operation, Recorded
 
+ROLLOUT = b"cheops-rollout"
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Written:
@@ -31,6 +33,7 @@ class Written:
     shares: Mapping[str, str]
     placement: tuple[str, ...]
     prime: str = ""
+    in_turn: bool = False
 
 
 class Drafter:
@@ -96,6 +99,7 @@ class Drafter:
             shares=shares,
             placement=placement,
             prime=prime,
+            in_turn=in_turn_of(request),
         )
 
     def _birth(self, service: str, concern: Concern, chosen: str, identity: str, name: str) -> tuple[str, Birth | None]:
@@ -145,6 +149,7 @@ class Drafter:
             birth=written.birth if births else None,
             placement=written.placement if births else (),
             prime=written.prime if births else "",
+            in_turn=written.in_turn,
             refers=written.refers,
             shares=written.shares,
         )
@@ -152,6 +157,14 @@ class Drafter:
     def _uuid(self) -> str:
         digits = self._digits(32)
         return f"{digits[:8]}-{digits[8:12]}-4{digits[13:16]}-a{digits[17:20]}-{digits[20:32]}"
+
+
+def in_turn_of(request: Request) -> bool:
+    """Whether one site is to do it after the other. Raises BadRequest."""
+    said = [value.decode("latin1").strip().lower() for value in request.values(ROLLOUT)]
+    if said not in ([], ["in-turn"]):
+        raise BadRequest("the header Cheops-Rollout has one value, 'in-turn'", hint="Leave it out to do it at once.")
+    return bool(said)
 
 
 def _header(request: Request, name: bytes) -> str:

@@ -12,6 +12,8 @@ UNHEARD = "unheard"
 """The code of what may have been executed, and is the same if it is done again."""
 UNDER_WAY = "under-way"
 """The code of what a service has accepted and is still at; `why` is where that is asked."""
+WAITS_FOR_TURN = "waits-for-turn"
+"""The code of what another site is to do first."""
 AGAIN = "again"
 """The code of an outcome before something is sent that was sent before, and of which nobody knows whether it came."""
 

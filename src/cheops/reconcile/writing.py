@@ -27,6 +27,7 @@ from cheops.reconcile.answering import (
     accepted,
     done_reply,
     has_answered,
+    is_paused,
     may_still,
     outcomes_of,
     own_reply,
@@ -276,10 +277,10 @@ class Writer:
             await asyncio.wait((own,), timeout=wish.wait)
 
         def answered(book: Book) -> bool:
-            return all(
+            return is_paused(book, op) or all(
                 has_answered(book.outcome(op.dot, site)) or self._is_down(site)
                 for site in book.holders
-                if site != self._here
+                if site != self._here or op.in_turn
             )
 
         book = await self._ledger.until(op.rid, answered, max(end - loop.time(), 0))

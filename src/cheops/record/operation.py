@@ -84,7 +84,8 @@ class Operation:
     is no other operation at the same time. `placement` is of births and PLACE; `leave` says what a site that holds it
     no longer does with its copy: "keep" or "delete"; with a `prime`, which is one of the sites, each of them has a part
     of the resource instead of a copy. `refers` are rids. `shares` says where other services are
-    called while the request is executed, {service: location in scope-lang}: what the scope said of them. `again`: by
+    called while the request is executed, {service: location in scope-lang}: what the scope said of them. `in_turn`: a
+    site executes it once those before it in the placement have. `again`: by
     command its request is that of another operation, which lost a conflict.
     """
 
@@ -106,6 +107,7 @@ class Operation:
     prime: str = ""
     refers: tuple[str, ...] = ()
     shares: Mapping[str, str] = field(default_factory=dict)
+    in_turn: bool = False
     again: Dot | None = None
 
     @property
@@ -210,6 +212,7 @@ def _operation(op: Operation) -> dict[str, Any]:
         "alone": op.alone,
         "leave": op.leave,
         "prime": op.prime,
+        "in_turn": op.in_turn,
         "placement": list(op.placement),
         "refers": list(op.refers),
         "shares": dict(op.shares),
@@ -269,6 +272,7 @@ def _read_operation(told: Mapping[str, Any]) -> Operation:
         placement=tuple(str(site) for site in told.get("placement", ())),
         leave=str(told.get("leave", "keep")),
         prime=str(told.get("prime", "")),
+        in_turn=bool(told.get("in_turn", False)),
         refers=tuple(str(rid) for rid in told.get("refers", ())),
         shares={str(service): str(site) for service, site in told.get("shares", {}).items()},
         again=_read_dot(told["again"]) if told.get("again") else None,
