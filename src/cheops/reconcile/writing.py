@@ -278,7 +278,7 @@ class Writer:
 
         def answered(book: Book) -> bool:
             return is_paused(book, op) or all(
-                has_answered(book.outcome(op.dot, site)) or self._is_down(site)
+                has_answered(book.outcome(op.dot, site)) or (site != self._here and self._is_down(site))
                 for site in book.holders
                 if site != self._here or op.in_turn
             )
