@@ -90,6 +90,11 @@ def told_reply(outcome: Outcome) -> Reply:
     return Reply(status=outcome.status or 200, headers=headers, body=_once(outcome.body))
 
 
+def nothing_left() -> Reply:
+    """A deletion of what no service has (any more): it is in the log, and done."""
+    return Reply(status=204, headers=(), body=_once(b""))
+
+
 def accepted(rid: str) -> Reply:
     """It is written down, and will be done."""
     document = {"resource": rid, "status": "accepted", "ask": f"cheops resource show {rid}"}

@@ -1,7 +1,8 @@
 """What sites tell each other of their logs: pushed at once, pulled after a break.
 
 Each site has a feed for each peer, whose positions have no gaps. A push says what stood before it; a peer that has
-missed something takes in what it can use, leaves its cursor where it is and pulls. Only a pull or the answer to a push
+missed something leaves the push aside and pulls: what may be forgotten once all have reported, and which body is needed
+no more, rests on items that are taken in in their order. Only a pull or the answer to a push
 moves what is kept for a peer, so nothing is forgotten that it hasn't written down.
 """
 
@@ -271,9 +272,7 @@ class Exchange:
             if push.items or to > at:
                 await self._ledger.ingest(push.items, Cursor(peer=sender, store=push.store, position=to))
             at = to
-        else:
-            if push.items:
-                await self._ledger.ingest(push.items, None)
+        else:  # in order, or an outcome would say that all is here which the sender had done before it
             self.pull(sender)
         return packed_heard(Heard(store=self._ledger.store.store, position=at))
 

@@ -29,6 +29,7 @@ from cheops.reconcile.answering import (
     has_answered,
     is_paused,
     may_still,
+    nothing_left,
     outcomes_of,
     own_reply,
     told_reply,
@@ -296,8 +297,12 @@ class Writer:
         outcomes = outcomes_of(book, op)
         done = [outcome for outcome in outcomes.values() if outcome.state is State.DONE]
         if done:
-            told = min(done, key=lambda outcome: (not outcome.body, outcome.site != self._here))
-            return with_outcomes(done_reply(own) or told_reply(told), op.rid, outcomes)
+            told = min(
+                done, key=lambda outcome: (not _went_well(outcome), not outcome.body, outcome.site != self._here)
+            )
+            mine = done_reply(own)
+            best = mine if mine and (mine.status < 300 or not _went_well(told)) else told_reply(told)
+            return with_outcomes(best if best.status < 300 else nothing_left(), op.rid, outcomes)
         if self._engine.is_sent(op.rid, op.dot) or any(may_still(outcome) for outcome in outcomes.values()):
             return with_outcomes(accepted(op.rid), op.rid, outcomes)
         return None
@@ -336,6 +341,11 @@ class Writer:
                 sites=list(outcomes),
             )
         return with_outcomes(reply, op.rid, {site: _withdrawn(outcome) for site, outcome in outcomes.items()})
+
+
+def _went_well(outcome: Outcome) -> bool:
+    """A deletion is done too where there was nothing to delete."""
+    return outcome.status is None or outcome.status < 300
 
 
 def _withdrawn(outcome: Outcome) -> Outcome:
