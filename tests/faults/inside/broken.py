@@ -17,9 +17,9 @@ from typing import Any
 from cheops.config import Site
 from cheops.errors import CheopsError
 from cheops.ports import LOG
-from cheops.reconcile.applying import Applier
 from cheops.reconcile.exchange import Exchange
 from cheops.reconcile.outcomes import Applied, version_after
+from cheops.reconcile.probing import Prober
 from cheops.reconcile.wire import packed_push, read_push
 from cheops.record.operation import Operation, State
 from cheops.transports.http import HttpTransport
@@ -101,11 +101,11 @@ def skip_items(folder: Path, site: str) -> None:
 def skip_probe(folder: Path, site: str) -> None:
     """What was begun before a crash counts as not executed."""
 
-    async def not_looked_for(self: Applier, book: Any, op: Any, before: Any, callers: Any) -> Applied:
+    async def not_looked_for(self: Prober, book: Any, op: Any, before: Any, callers: Any) -> Applied:
         version = version_after(before, time.time())
         return Applied(outcome=replace(before, state=State.PENDING, code="absent", version=version))
 
-    Applier.probe = not_looked_for  # type: ignore[method-assign]
+    Prober.probe = not_looked_for  # type: ignore[method-assign]
 
 
 BROKEN: dict[str, Callable[[Path, str], None]] = {
