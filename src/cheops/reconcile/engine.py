@@ -102,6 +102,12 @@ class Engine:
         """How many resources something is to be done for."""
         return len(self._at) + len(self._working)
 
+    @property
+    def behind(self) -> int:
+        """For how many of them something could be done now."""
+        now = asyncio.get_running_loop().time()
+        return sum(when <= now for when in self._at.values()) + len(self._working)
+
     # The loop
 
     async def run(self) -> None:

@@ -40,6 +40,8 @@ LATER_SECONDS = 0.3  # what nobody waits for
 LOST_SECONDS = 3600.0  # for so long a peer is told that it has lost its store
 BATCH = 500  # items
 FIRST = 50  # items of the first page after a break, so that something is done soon
+BACKLOG = 1000  # resources that something is to be done for; then the next page waits
+BACKLOG_SECONDS = 0.05
 ANSWER_SECONDS = 10.0
 SAFETY_SECONDS = 30.0  # between two looks whether a partner has something that nobody told of
 NOTE_SECONDS = 1.0
@@ -300,6 +302,8 @@ class Exchange:
         try:
             more = await self._pull_page(peer, FIRST)
             while more:
+                while self._engine.behind > BACKLOG:  # what is read long before it is executed is read twice
+                    await asyncio.sleep(BACKLOG_SECONDS)
                 more = await self._pull_page(peer, BATCH)
         except CheopsError as error:
             log.info("a peer can't be read", peer=peer, detail=error.detail)
