@@ -311,9 +311,9 @@ def test_a_scope_may_be_written_in_many_ways(lab: Lab, text: str) -> None:
     ("text", "what"),
     [
         ("{things: Site1 & (Site2 ; Site3)}", "replication"),
-        ("{things: Site1 % Site2}", "spans"),
-        ("Site1 % Site2", "spans"),
-        ("{things: Site1, a: Site2 % Site3}", "spans"),  # also for a service that isn't asked yet
+        ("{things: Site1 % Site2 ; Site3}", "parts"),
+        ("Site1 % Site2 ; Site3", "parts"),
+        ("{things: Site1, a: Site2 % Site3 ; Site1}", "parts"),  # also for a service that isn't asked yet
     ],
 )
 def test_what_isn_t_carried_out_yet_is_refused_and_reaches_nobody(lab: Lab, text: str, what: str) -> None:
