@@ -94,6 +94,8 @@ def cross_cut(tour: Tour) -> None:
     alone = many_ports(bed, network["id"], EACH, PORT_SECONDS)
     tour.lab("heal", "cross-cut")
     until(lambda: bed.reaches("Site1", "Site2") and bed.reaches("Site2", "Site1"), "the sites reach each other")
+    ports = sum(map(len, (*made.values(), *alone.values())))  # an agent finds the other site up a moment later
+    until(lambda: all(len(listed(bed, site, network["id"])) >= ports for site in SITES), "each site lists all ports")
     _alike(tour, network["id"], made, alone)
     done = tour.openstack(PORTS, "cross-cut")
     tour.check("both sites' ports are listed again", done.output.count("alone") == 2, done.output)
