@@ -29,7 +29,7 @@ from cheops.plan import Writes
 from cheops.plan.cross import spanned_by
 from cheops.plan.replication import replicas_of
 from cheops.ports import HOLDERS, Peers, Transport
-from cheops.reconcile.asking import PASSED, Asker
+from cheops.reconcile.asking import PASSED, Asker, bare
 from cheops.reconcile.assembly import Reconciling
 from cheops.reconcile.book import Book
 from cheops.reconcile.ledger import Ledger
@@ -367,9 +367,3 @@ def requests_on(
     """What requests meet of all that."""
     spans = Spans(parts.ledger, parts.spanner, parts.asker, transport, peers, application)
     return Replication(parts.ledger, parts.writer, transport, peers, application, parts.asker, spans)
-
-
-def bare(request: Request) -> Request:
-    """The request without what only Cheops understands; Cheops-Via is for fronts that are met twice."""
-    kept = (pair for pair in request.headers if not pair[0].startswith(b"cheops-") or pair[0] == b"cheops-via")
-    return replace(request, headers=tuple(kept))

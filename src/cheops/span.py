@@ -26,7 +26,7 @@ from cheops.model import PeerState, Reply, Request
 from cheops.plan import Writes
 from cheops.plan.cross import Spanned
 from cheops.ports import Peers, Transport
-from cheops.reconcile.asking import PASSED, Asker, Said, as_read, unconditional
+from cheops.reconcile.asking import PASSED, Asker, Said, as_read, bare, unconditional
 from cheops.reconcile.book import Book
 from cheops.reconcile.children import ChildType, child_types, span_of
 from cheops.reconcile.ledger import Ledger
@@ -35,7 +35,6 @@ from cheops.record.resource import Summary
 from cheops.span_list import SpanList
 
 MOST_BYTES = 1 << 20  # of a body that is looked into
-_OWN = b"cheops-"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -84,7 +83,7 @@ class Spans:
                 return await self._pass_on(asked.request, where.sites, executor)
             return await self.whole(asked, concern.summary)
         if concern.kind is None:
-            return await self.listed(asked, where.sites, executor, scoped=True)
+            return await self.listed(asked, where.sites, scoped=True)
         _check_makes(asked)
         if self._here not in where.sites:
             return await self._pass_on(asked.request, (where.prime, *where.sites), executor)
@@ -142,14 +141,8 @@ class Spans:
         if asked.concern.kind is not None:
             return await self._spanner.change(asked.request, asked.concern, book, asked.shares)
         if not span_of(asked.concern.rules).divides(asked.concern.facet) or _watches(asked.request):
-            return await self._part(asked.request, book)
+            return await self._to_service(asked.request, None)
         return await self._united(asked.request, book)
-
-    async def _part(self, request: Request, book: Book) -> Reply:
-        target = await self._asker.in_rids(request.target.decode("latin1"), request.service)
-        local = await self._asker.at_site(target, self._here)
-        own = replace(_bare(request), target=(local or request.target.decode("latin1")).encode("latin1"))
-        return await self._transport.send(own, site=self._here)
 
     async def _united(self, request: Request, book: Book) -> Reply:
         """The whole, of the parts that can be had. Raises HolderUnreachable if none can."""
@@ -185,7 +178,7 @@ class Spans:
 
     # Lists
 
-    async def listed(self, asked: Asked, sites: Sequence[str], executor: Executor, *, scoped: bool) -> Reply:
+    async def listed(self, asked: Asked, sites: Sequence[str], *, scoped: bool) -> Reply:
         """What these sites hold together."""
         listing = SpanList(self._ledger, self._asker, self._application(), self._is_down)
         return await listing.reply(asked.request, asked.concern, sites, asked.scope if scoped else None)
@@ -214,7 +207,7 @@ class Spans:
         if concern.parent and concern.parent.prime and self._here not in sites:
             return await self._pass_on(request, sites, executor)
         if concern.lists and not concern.id:
-            return None if _watches(request) else await self.listed(asked, sites, executor, scoped=False)
+            return None if _watches(request) else await self.listed(asked, sites, scoped=False)
         return await self._found(asked, sites, executor)
 
     # Children
@@ -262,7 +255,7 @@ class Spans:
         """To the service here, in its own ids."""
         target = await self._asker.in_rids(request.target.decode("latin1"), request.service)
         local = await self._asker.at_site(target, self._here)
-        own = replace(_bare(request), target=(local or request.target.decode("latin1")).encode("latin1"))
+        own = replace(bare(request), target=(local or request.target.decode("latin1")).encode("latin1"))
         if content is not None:
             media = next((value.decode("latin1") for value in request.values(b"content-type")), "")
             body = await self._asker.body_at(content, request.service, media)
@@ -401,11 +394,6 @@ async def _joined(beginning: bytes, rest: AsyncGenerator[bytes, None]) -> AsyncG
     yield beginning
     async for chunk in rest:
         yield chunk
-
-
-def _bare(request: Request) -> Request:
-    kept = (pair for pair in request.headers if not pair[0].startswith(_OWN) or pair[0] == b"cheops-via")
-    return replace(request, headers=tuple(kept))
 
 
 async def _once(content: bytes) -> AsyncGenerator[bytes, None]:

@@ -6,9 +6,10 @@ from cheops.applications import Application
 from cheops.applications.concern import item_of
 from cheops.errors import NothingToDo, NotThere
 from cheops.reconcile.book import Book
+from cheops.reconcile.drafting import birth_of
 from cheops.reconcile.ledger import Draft
 from cheops.reconcile.showing import name_of
-from cheops.record.operation import Birth, Kind, Operation
+from cheops.record.operation import Kind, Operation
 
 
 def applied_again(book: Book, lost: Operation, draft: Draft, application: Application) -> Operation:
@@ -39,14 +40,7 @@ def _made_anew(book: Book, new: Operation) -> Operation:
     known = book.summary
     birth = new.birth
     if birth is None and new.kind is Kind.REPLACE and known.chosen and not new.facet:
-        birth = Birth(
-            service=known.service,
-            type=known.type,
-            collection=known.collection,
-            chosen=known.chosen,
-            name=known.name,
-            parent=known.parent,
-        )
+        birth = birth_of(known)
     if birth is None:
         raise NotThere(
             f"{known.rid} was deleted, and {name_of(new.dot)} only changes what is there",

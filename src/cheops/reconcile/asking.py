@@ -104,11 +104,10 @@ class Asker:
             and not n.summary.gone
         }
 
-    async def in_rids(self, target: str, service: str, here: str = "") -> str:
-        """A target in the words of all sites, as the site `here` (this one) has it."""
-        site = here or self._ledger.here
+    async def in_rids(self, target: str, service: str) -> str:
+        """A target of this site in the words of all sites."""
         named = await self._ledger.find(values_in(target), service)
-        return in_rids(target, (), None, named, site, service, self._application()).target
+        return in_rids(target, (), None, named, self._ledger.here, service, self._application()).target
 
     async def at_site(self, target: str, site: str) -> str | None:
         """A target in the ids of a site; None if that doesn't know what it names (yet)."""
@@ -145,6 +144,12 @@ class Asker:
         if found is None or where is None:
             return found
         return [item for item in found if text_at(item, where[0]) == where[1]]
+
+
+def bare(request: Request) -> Request:
+    """The request without what only Cheops understands; Cheops-Via is for fronts that are met twice."""
+    kept = (pair for pair in request.headers if not pair[0].startswith(b"cheops-") or pair[0] == b"cheops-via")
+    return replace(request, headers=tuple(kept))
 
 
 def as_read(request: Request) -> Request:

@@ -1,6 +1,6 @@
 """A request as it goes into the log: its ids are rids, secrets and revisions stay out, what it makes has a name."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from cheops.applications import Application
@@ -15,6 +15,7 @@ from cheops.model import Request
 from cheops.reconcile.book import Book
 from cheops.reconcile.ledger import Draft, Ledger
 from cheops.record.operation import Birth, Body, Kind, Operation, Recorded
+from cheops.record.resource import Summary
 
 ROLLOUT = b"cheops-rollout"
 
@@ -105,15 +106,9 @@ class Drafter:
     def _birth(self, service: str, concern: Concern, chosen: str, identity: str, name: str) -> tuple[str, Birth | None]:
         if concern.summary and concern.kind is not Kind.CREATE:
             known = concern.summary
-            birth = Birth(
-                service=known.service,
-                type=known.type,
-                collection=known.collection,
-                chosen=known.chosen,
-                name=known.name,
-                parent=known.parent,
-            )
-            return known.rid, birth if concern.kind is Kind.REPLACE and known.chosen and not concern.facet else None
+            return known.rid, birth_of(
+                known
+            ) if concern.kind is Kind.REPLACE and known.chosen and not concern.facet else None
         rid = rid_of(service, concern.type, concern.collection, identity) if identity else new_rid(self._digits)
         birth = Birth(
             service=service,
@@ -157,6 +152,33 @@ class Drafter:
     def _uuid(self) -> str:
         digits = self._digits(32)
         return f"{digits[:8]}-{digits[8:12]}-4{digits[13:16]}-a{digits[17:20]}-{digits[20:32]}"
+
+
+def birth_of(known: Summary) -> Birth:
+    """What an operation says that makes a resource anew."""
+    return Birth(
+        service=known.service,
+        type=known.type,
+        collection=known.collection,
+        chosen=known.chosen,
+        name=known.name,
+        parent=known.parent,
+    )
+
+
+def placed(rid: str, sites: Sequence[str], draft: Draft, *, prime: str = "", leave: str = "keep") -> Operation:
+    """That a resource is held by these sites from now on."""
+    return Operation(
+        rid=rid,
+        author=draft.author,
+        n=draft.n,
+        stamp=draft.stamp,
+        after=draft.after,
+        kind=Kind.PLACE,
+        placement=tuple(dict.fromkeys(sites)),
+        leave=leave,
+        prime=prime,
+    )
 
 
 def in_turn_of(request: Request) -> bool:

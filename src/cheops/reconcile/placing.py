@@ -20,6 +20,7 @@ from cheops.reconcile.book import Book
 from cheops.reconcile.children import Family, span_of
 from cheops.reconcile.commanding import Command
 from cheops.reconcile.dependencies import Dependencies
+from cheops.reconcile.drafting import placed
 from cheops.reconcile.ledger import Draft, Ledger
 from cheops.reconcile.showing import name_of
 from cheops.record.operation import Body, Kind, Operation, Recorded
@@ -59,7 +60,7 @@ class Placer:
 
         def make(now: Book | None, draft: Draft) -> Operation:
             living = self._living(now, command.resource)
-            return replace(_placed(living, command.sites, prime, command.leave, draft), shares=shares)
+            return replace(placed(living.rid, command.sites, draft, prime=prime, leave=command.leave), shares=shares)
 
         after, op = await self._ledger.append(command.resource, make)
         if book.log.prime and set(book.holders) != set(command.sites):
@@ -197,20 +198,6 @@ class Placer:
     def _rules(self, book: Book) -> Resource | None:
         service = self._application().services.get(book.summary.service)
         return service.resources.get(book.summary.type) if service else None
-
-
-def _placed(book: Book, sites: tuple[str, ...], prime: str, leave: str, draft: Draft) -> Operation:
-    return Operation(
-        rid=book.rid,
-        author=draft.author,
-        n=draft.n,
-        stamp=draft.stamp,
-        after=draft.after,
-        kind=Kind.PLACE,
-        placement=sites,
-        leave=leave,
-        prime=prime,
-    )
 
 
 def _said_last(book: Book, path: str, rules: Resource | None) -> Any:

@@ -9,7 +9,6 @@ from collections import Counter
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
-from functools import partial
 
 from cheops.applications import Application
 from cheops.applications.concern import Concern
@@ -38,7 +37,7 @@ from cheops.reconcile.answering import (
 )
 from cheops.reconcile.book import Book
 from cheops.reconcile.dependencies import Dependencies, Lack
-from cheops.reconcile.drafting import Drafter, Written
+from cheops.reconcile.drafting import Drafter, Written, placed
 from cheops.reconcile.engine import Engine
 from cheops.reconcile.exchange import Exchange
 from cheops.reconcile.ledger import Draft, Ledger, Make
@@ -184,7 +183,7 @@ class Writer:
         if lack.summary:
             rid = lack.summary.rid
             sites = (*lack.there, *lack.missing)
-            await self._ledger.append(rid, partial(_placed, rid, sites))
+            await self._ledger.append(rid, lambda _, draft: placed(rid, sites, draft))
         elif self._here in lack.there:
             wanted, sites = lack.reference, (self._here, *lack.missing)
             rid = await self._adopter.adopt(wanted.service, wanted.type, wanted.value, sites, request)
@@ -352,15 +351,3 @@ def _withdrawn(outcome: Outcome) -> Outcome:
     """What waited for it waits no longer."""
     waited = outcome.state in (State.PENDING, State.BEGUN)
     return replace(outcome, state=State.DROPPED, code=WITHDRAWN) if waited else outcome
-
-
-def _placed(rid: str, sites: tuple[str, ...], book: Book | None, draft: Draft) -> Operation:
-    return Operation(
-        rid=rid,
-        author=draft.author,
-        n=draft.n,
-        stamp=draft.stamp,
-        after=draft.after,
-        kind=Kind.PLACE,
-        placement=tuple(dict.fromkeys(sites)),
-    )
